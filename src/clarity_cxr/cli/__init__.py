@@ -1,0 +1,1 @@
+"""The `clarity` command: one file per subcommand, each a few lines over the library."""

@@ -1,0 +1,124 @@
+"""The `clarity` command: finds the subcommand, parses its options from its signature, prints the user's errors."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+from clarity_cxr import __version__
+from clarity_cxr.cli.config_file import config_mistakes
+from clarity_cxr.errors import ClarityError, ConfigError
+
+COMMANDS = {
+    "phantom": "Draw a synthetic release to try everything on.",
+    "check": "Look for whatever is wrong with a release.",
+    "prepare": "Pack a release into a store of small grey films.",
+    "train": "Train a CLARiTy on a store.",
+    "evaluate": "Score a checkpoint on a store: what and where.",
+    "predict": "Findings, boxes and overlays for films.",
+    "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
+    "report": "Make one page out of a run: table, curves, gallery.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code: 0 success, 1 a negative answer, 2 a mistake of the user's."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"clarity-cxr {__version__}")
+        return 0
+    name, *options = words
+    if name not in COMMANDS:
+        print(f"clarity: unknown command {name!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = getattr(importlib.import_module(f"clarity_cxr.cli.{name}"), name)
+    try:
+        return _run(name, command, options)
+    except ClarityError as error:
+        print(f"clarity {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"clarity {name}: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, command: Callable[..., int | None], options: list[str]) -> int:
+    parser, positionals = build_parser(name, command)
+    _check_config_files(parser, command, options)
+    values: dict[str, Any] = vars(parser.instantiate_classes(parser.parse_args(options)))
+    values.pop("config", None)
+    leading = [values.pop(positional) for positional in positionals]
+    return command(*leading, **values) or 0
+
+
+def build_parser(name: str, command: Callable[..., int | None]) -> tuple[ArgumentParser, list[str]]:
+    """A parser from a signature: positional-only parameters become positionals, keyword-only ones options.
+
+    Returns:
+        The parser, and the names of the positionals in order.
+    """
+    description = inspect.getdoc(command) or ""
+    parser = ArgumentParser(prog=f"clarity {name}", description=description.split("\n\nArgs:")[0])
+    parameters = inspect.signature(command).parameters.values()
+    hints = get_type_hints(command)
+    positionals = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    for positional in positionals:
+        annotation = hints[positional]
+        several = annotation == list[Path]
+        parser.add_argument(
+            positional,
+            type=get_args(annotation)[0] if several else annotation,
+            nargs="+" if several else None,
+            help=_argument_help(description, positional),
+        )
+    if any(hasattr(hints[p.name], "__dataclass_fields__") for p in parameters):
+        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_function_arguments(command, as_group=False, skip=set(positionals), fail_untyped=True)
+    return parser, positionals
+
+
+def _check_config_files(parser: ArgumentParser, command: Callable[..., Any], options: list[str]) -> None:
+    files = [options[i + 1] for i, word in enumerate(options[:-1]) if word == "--config"]
+    files += [word.split("=", 1)[1] for word in options if word.startswith("--config=")]
+    mistakes = [f"{file}: {mistake}" for file in files for mistake in config_mistakes(Path(file), command)]
+    if mistakes:
+        raise ConfigError("\n  ".join(["mistakes in the configuration:", *mistakes]))
+
+
+def _argument_help(docstring: str, name: str) -> str:
+    lines = docstring.split("Args:\n", 1)[-1].splitlines()
+    text: list[str] = []
+    for line in lines:
+        if line.startswith(f"    {name}:"):
+            text.append(line.split(":", 1)[1].strip())
+        elif text and line.startswith(" " * 8):
+            text.append(line.strip())
+        elif text:
+            break
+    return " ".join(text)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: clarity COMMAND [options]     (clarity COMMAND --help for its options)",
+            "",
+            "CLARiTy: what a chest film shows and where, learned from image labels alone. Research use only.",
+            "",
+            "commands, in the order of a first run:",
+            *lines,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

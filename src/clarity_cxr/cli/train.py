@@ -1,0 +1,33 @@
+"""`clarity train`."""
+
+from pathlib import Path
+
+from clarity_cxr.data.augmentation import AugmentationConfig
+from clarity_cxr.models.config import ModelOptions
+from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
+
+
+def train(
+    *,
+    store: Path,
+    out: Path,
+    model: ModelOptions,
+    augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
+    loss: LossConfig = LossConfig(),  # noqa: B008 (frozen)
+    optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
+    run: RunConfig = RunConfig(),  # noqa: B008 (frozen)
+) -> None:
+    """Train a CLARiTy on a prepared store; the same command continues an interrupted run.
+
+    Args:
+        store: prepared store of the model's input size, see `clarity prepare`.
+        out: run folder; ends with `best.safetensors` (highest validation UDP) and `metrics.csv`.
+        model: which model, from which starting weights, with which options.
+        augmentation: magnitudes of rotation, crop, brightness and noise.
+        loss: weights of Eq. 18 and 19, and the losses' options.
+        optimization: epochs, batch size, learning rate.
+        run: seed, device, precision, resume points.
+    """
+    from clarity_cxr.training.train import train as train_model
+
+    print(train_model(store, out, model, augmentation, loss, optimization, run))

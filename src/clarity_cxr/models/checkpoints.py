@@ -1,0 +1,146 @@
+"""Weights and what is needed to use them, in one safetensors file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clarity_cxr import __version__
+from clarity_cxr.errors import CheckpointError, ConfigError
+from clarity_cxr.files import atomic_path
+from clarity_cxr.findings import FINDINGS
+from clarity_cxr.models.clarity import Clarity
+from clarity_cxr.models.config import ModelConfig
+
+HEADER = "clarity_cxr"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata:
+    """The header of a CLARiTy checkpoint.
+
+    Attributes:
+        config: the model's `ModelConfig`.
+        thresholds: heatmap threshold per finding in (0, 1), or None before any were searched.
+        provenance: where the weights come from: training config, data fingerprint, epoch, scores, versions.
+    """
+
+    config: ModelConfig
+    thresholds: dict[str, float] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Class order of the outputs."""
+        return self.config.findings
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input in pixels."""
+        return self.config.image_size
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in eval mode and the header it came with."""
+
+    model: Clarity
+    metadata: CheckpointMetadata
+
+
+def save_checkpoint(
+    path: Path,
+    model: Clarity,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the model's weights and header, whole or not at all.
+
+    Raises:
+        ClarityError: the file cannot be written.
+    """
+    header = {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "config": model.config.to_dict(),
+        "thresholds": None if thresholds is None else dict(thresholds),
+        "provenance": dict(provenance or {}),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
+
+
+def read_metadata(path: Path) -> CheckpointMetadata:
+    """Read a checkpoint's header alone.
+
+    Raises:
+        CheckpointError: no file, not safetensors, not ours, or of a later format.
+    """
+    header = _open(path).metadata() or {}
+    if HEADER not in header:
+        raise CheckpointError(
+            f"{path}: safetensors without a CLARiTy header; expected a checkpoint written by `clarity train`. "
+            "Weights in timm's layout can start a training run (model.weights), not predict"
+        )
+    content = json.loads(header[HEADER])
+    if content["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {content['format_version']}, this version reads {FORMAT_VERSION}; "
+            "use the clarity-cxr version that wrote it"
+        )
+    try:
+        config = ModelConfig.from_dict(content["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return CheckpointMetadata(config, content["thresholds"], content["provenance"])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: no file, or not safetensors.
+    """
+    handle = _open(path)
+    return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Build the model of a checkpoint, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
+    """
+    path = Path(path)
+    metadata = read_metadata(path)
+    if metadata.findings != FINDINGS:
+        raise CheckpointError(
+            f"{path}: made for the findings {list(metadata.findings)}, expected {list(FINDINGS)} in this order; "
+            "choose a checkpoint of this finding set"
+        )
+    model = Clarity(metadata.config)
+    try:
+        model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit {metadata.config.name}: {error}") from error
+    return Checkpoint(model.eval(), metadata)
+
+
+def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; expected a .safetensors file written by `clarity train`")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file ({error}). Pickled weights (.pt, .pth, .ckpt) can run code when "
+            "loaded and are refused; expected a .safetensors file written by `clarity train`"
+        ) from error

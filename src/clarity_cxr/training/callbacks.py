@@ -1,0 +1,120 @@
+"""What happens around the steps: validation, best weights, the metrics table, resume points."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+
+from clarity_cxr.evaluation.validation import ValidationScores
+from clarity_cxr.files import atomic_path
+from clarity_cxr.models import Clarity, save_checkpoint
+
+RESUME_POINT = "last.ckpt"
+BEST_WEIGHTS = "best.safetensors"
+METRICS = "metrics.csv"
+SCORES = ("macro_auc", "msli", "udp")
+LOG_EVERY = 10
+"""Steps between TensorBoard points."""
+
+
+class EpochMetrics(L.Callback):
+    """One row per epoch: mean of every loss component, learning rate, validation scores; to CSV and TensorBoard.
+
+    Args:
+        out: run folder; rows go to `metrics.csv`.
+        validate: scores a model; run every `every` epochs, its `selection` chooses the best weights.
+        every: epochs between validations; the last is always validated.
+        provenance: goes into the header of the best weights.
+    """
+
+    def __init__(
+        self, out: Path, validate: Callable[[Clarity], ValidationScores], every: int, provenance: dict[str, Any]
+    ) -> None:
+        self.out = out
+        self.validate = validate
+        self.every = every
+        self.provenance = provenance
+        self.rows: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+        self.best: float | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        values = {f"train/L_{name}": value.item() for name, value in outputs["components"].items()}
+        self.steps += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if trainer.logger is not None and trainer.global_step % LOG_EVERY == 0:
+            trainer.logger.log_metrics(values | {"lr": _learning_rate(trainer)}, trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        row: dict[str, float] = {"epoch": epoch, "step": trainer.global_step, "lr": _learning_rate(trainer)}
+        row |= {name: value / self.steps for name, value in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        if (epoch + 1) % self.every == 0 or epoch + 1 == trainer.max_epochs:
+            row |= self._validated(pl_module, epoch, trainer.global_step)
+        self.rows.append(row)
+        print(_summary(row), flush=True)
+        with atomic_path(self.out / METRICS) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics({k: v for k, v in row.items() if k.startswith("val/")}, trainer.global_step)
+
+    def _validated(self, pl_module: L.LightningModule, epoch: int, step: int) -> dict[str, float]:
+        model = pl_module.model
+        assert isinstance(model, Clarity)
+        scores = self.validate(model)
+        selection = scores["selection"]
+        if selection == selection and (self.best is None or selection > self.best):
+            self.best = selection
+            validation = {name: scores[name] for name in SCORES if scores[name] == scores[name]}
+            save_checkpoint(
+                self.out / BEST_WEIGHTS,
+                model,
+                thresholds=scores["thresholds"],
+                provenance=self.provenance | {"epoch": epoch, "step": step, "validation": validation},
+            )
+        return {f"val/{name}": scores[name] for name in SCORES}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "sums": self.sums, "steps": self.steps, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.sums = state_dict["rows"], state_dict["sums"]
+        self.steps, self.best = state_dict["steps"], state_dict["best"]
+
+
+class ResumePoints(L.Callback):
+    """Keep `last.ckpt` (weights, optimizer, progress), replaced whole at epoch ends and every `steps` steps."""
+
+    def __init__(self, out: Path, steps: int) -> None:
+        self.out = out
+        self.steps = steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        within_epoch = batch_idx + 1 < trainer.num_training_batches
+        if self.steps and within_epoch and (batch_idx + 1) % self.steps == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        with atomic_path(self.out / RESUME_POINT) as temporary:
+            trainer.save_checkpoint(temporary)
+
+
+def _learning_rate(trainer: L.Trainer) -> float:
+    return trainer.optimizers[0].param_groups[0]["lr"]
+
+
+def _summary(row: dict[str, float]) -> str:
+    scores = [f"{name} {row[f'val/{name}']:.4f}" for name in SCORES if f"val/{name}" in row]
+    return ", ".join([f"epoch {row['epoch']:.0f}: loss {row['train/L_total']:.4f}", *scores])

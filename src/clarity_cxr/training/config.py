@@ -1,0 +1,89 @@
+"""The sections of a training config; every field has a reader in this package."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ClassLoss = Literal["wbce", "mlsm"]
+TokenLoss = Literal["oct", "cct", "none"]
+Form = Literal["text", "printed"]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of Eq. 18 and 19 (defaults: Table 2) and the losses' options.
+
+    Args:
+        alpha_class: weight of L_CLS_C, the class tokens' classification loss.
+        alpha_patch: weight of L_CLS_P.
+        alpha_foreground: weight of L_CLS_f.
+        beta_suppression: weight of L_BAS.
+        beta_area: weight of L_AC.
+        gamma_proximity: weight of L_PRX.
+        gamma_confinement: weight of L_CNF.
+        delta_tokens: weight of L_OCT (or L_CCT).
+        class_loss: `wbce` (Eq. 3) or `mlsm`, the same with unit class weights.
+        class_reduction: `mean` or `sum` over the findings in Eq. 3; the paper prints the sum.
+        token_loss: `oct` (Eq. 7), `cct` (Eq. 20) or `none`.
+        similarity_form: w as the `text` says (minimum 1) or as `printed` in Eq. 11.
+        confinement_form: L_CNF as the `text` says or as `printed` in Eq. 12, where the heatmap cancels.
+        detach_suppression: stop the gradient of L_BAS through its denominator.
+    """
+
+    alpha_class: float = 2.2674
+    alpha_patch: float = 2.4678
+    alpha_foreground: float = 3.9670
+    beta_suppression: float = 0.4377
+    beta_area: float = 1.4000
+    gamma_proximity: float = 0.0898
+    gamma_confinement: float = 2.1624
+    delta_tokens: float = 2.6375
+    class_loss: ClassLoss = "wbce"
+    class_reduction: Literal["mean", "sum"] = "mean"
+    token_loss: TokenLoss = "oct"
+    similarity_form: Form = "text"
+    confinement_form: Form = "text"
+    detach_suppression: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """AdamW with a cosine schedule, per step.
+
+    Args:
+        epochs: passes over the training films.
+        batch_size: films per optimizer step.
+        learning_rate: peak learning rate, reached after the warm-up.
+        weight_decay: on matrices and kernels only; norms, biases, tokens and positions have none.
+        warmup_epochs: epochs of linear warm-up from zero.
+        final_learning_rate: learning rate at the last step.
+    """
+
+    epochs: int = 200
+    batch_size: int = 1024
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    warmup_epochs: float = 5.0
+    final_learning_rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run computes.
+
+    Args:
+        seed: keys initial weights, film order, augmentation and dropout.
+        accelerator: Lightning accelerator: `auto`, `cpu`, `cuda`.
+        precision: `bf16-mixed` autocasts the model (losses stay float32); `32-true` does not.
+        workers: processes that read batches ahead; 0 reads in the training process.
+        validation_every: epochs between validations; the last epoch is always validated.
+        checkpoint_steps: steps between resume points within an epoch; 0 keeps them at epoch ends only.
+        evaluation_batch_size: films per batch in validation.
+    """
+
+    seed: int = 0
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    workers: int = 0
+    validation_every: int = 1
+    checkpoint_steps: int = 0
+    evaluation_batch_size: int = 64
