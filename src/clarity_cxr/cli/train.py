@@ -28,6 +28,11 @@ def train(
         optimization: epochs, batch size, learning rate.
         run: seed, device, precision, resume points.
     """
+    import logging
+    import warnings
+
     from clarity_cxr.training.train import train as train_model
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning", message=".*(LeafSpec|logging interval|not resumable).*")
     print(train_model(store, out, model, augmentation, loss, optimization, run))

@@ -108,7 +108,7 @@ class ResumePoints(L.Callback):
 
     def _save(self, trainer: L.Trainer) -> None:
         with atomic_path(self.out / RESUME_POINT) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
 
 
 def _learning_rate(trainer: L.Trainer) -> float:

@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+DEMO_FILMS ?= 9000
+DEMO_OPTIONS ?=
+BOXED_FILMS = $$(tail -n +2 $(DEMO)/release/BBox_List_2017.csv | cut -d, -f1 | uniq | head -n 24 \
+	| sed 's|^|$(DEMO)/release/images_*/images/|')
+
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help environment demo test lint format lock clean-demo
+
+help:
+	@echo "make demo         environment, a phantom release, a small CLARiTy, its table and report ($(DEMO)/report.html)"
+	@echo "make test         environment, linters, types, import order, all tests"
+	@echo "make format       format and fix what ruff can"
+	@echo "make lock         write requirements/ anew from pyproject.toml"
+	@echo "make clean-demo   remove $(DEMO)"
+
+environment: $(READY)
+
+$(READY): pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python >= 3.11 is needed: make PYTHON=python3.12 ..."'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --processes 2
+	$(BIN)/clarity check $(DEMO)/release
+	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64
+	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/train $(DEMO_OPTIONS)
+	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
+	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
+		--out $(DEMO)/predictions
+	$(BIN)/clarity report $(DEMO) --out $(DEMO)
+
+clean-demo:
+	rm -rf $(DEMO)
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--custom-compile-command "make lock" pyproject.toml -o requirements/core.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--custom-compile-command "make lock" --all-extras pyproject.toml -o requirements/dev.txt

@@ -1,0 +1,194 @@
+"""Is this an upright, frontal, whole chest film in the usual grey scale? A score, and what speaks against it in words.
+
+The built-in segmenter's film head tells turned, inverted and foreign pictures; the shape of the masks tells missing,
+cut and implausible lungs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from clarity_cxr.anatomy.builtin import BuiltinSegmenter, load_builtin
+from clarity_cxr.anatomy.regions import clean_organs
+from clarity_cxr.data.images import read_film, resize_film
+from clarity_cxr.data.store import FilmStore
+from clarity_cxr.errors import FilmError
+from clarity_cxr.progress import progress_bar
+
+SMALLEST_SCORE = 0.5
+"""Below this probability of an upright film the likeliest other pose is named; the same for the grey scale."""
+
+_POSE_WORDS = (
+    "turned, in no clear direction",
+    "rotated by 90 degrees counter-clockwise",
+    "rotated by 180 degrees",
+    "rotated by 90 degrees clockwise",
+    "not a frontal chest film",
+)
+_INVERTED_WORDS = "grey scale inverted (air is bright)"
+_SMALLEST_LUNGS = 0.04
+_LARGEST_LUNGS = 0.75
+_SMALLEST_RATIO = 0.12
+_LONGEST_CUT = 0.22
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FilmCheck:
+    """What the check says about one film.
+
+    Attributes:
+        score: 0 to 1, how sure it is an upright frontal chest film in the usual grey scale, with both lungs whole.
+        reasons: what speaks against it; empty for a film that passes.
+    """
+
+    score: float
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def check_film(film: np.ndarray, segmenter: BuiltinSegmenter | None = None) -> FilmCheck:
+    """Check one film (H, W) uint8; see `check_films`."""
+    return check_films(film[None], segmenter)[0]
+
+
+def check_films(films: np.ndarray, segmenter: BuiltinSegmenter | None = None) -> list[FilmCheck]:
+    """Check a batch of films.
+
+    Args:
+        films: (B, H, W) uint8.
+        segmenter: None for the one in the package.
+
+    Returns:
+        One `FilmCheck` per film.
+    """
+    organs, poses, inverted = (segmenter or _packaged_segmenter()).infer(films)
+    flat = films.reshape(len(films), -1)
+    blank = flat.min(axis=1) == flat.max(axis=1)
+    return [
+        FilmCheck(0.0, ("blank: all pixels are equal",))
+        if blank[k]
+        else _judge(organs[k].numpy(), poses[k].numpy(), float(inverted[k]))
+        for k in range(len(films))
+    ]
+
+
+def check_store(store: FilmStore) -> dict[str, FilmCheck]:
+    """The checks of those films of a store that do not pass, by image id."""
+    names = store.index["image_id"].tolist()
+    batches = ((names[k : k + _BATCH], np.array(store.films[k : k + _BATCH])) for k in range(0, len(names), _BATCH))
+    return _failed(batches, len(names))
+
+
+def check_files(paths: Sequence[Path]) -> dict[str, FilmCheck]:
+    """The checks of those files that do not pass, by path; files that cannot be decoded are left out."""
+    return _failed(_read_batches(paths), len(paths))
+
+
+def film_warnings(failed: Mapping[str, FilmCheck], total: int, shown: int = 5) -> list[str]:
+    """Sentences for the user about films that did not pass, the most doubtful first; none if all passed.
+
+    Args:
+        failed: result of `check_store` or `check_files`.
+        total: number of films checked.
+        shown: films that are named.
+    """
+    if not failed:
+        return []
+    worst = sorted(failed, key=lambda name: failed[name].score)
+    lines = [f"{len(failed):,} of {total:,} films may not be whole upright frontal chest films:"]
+    lines += [f"  {name}: {', '.join(failed[name].reasons)} (score {failed[name].score:.2f})" for name in worst[:shown]]
+    if len(worst) > shown:
+        lines.append(f"  and {len(worst) - shown:,} more")
+    return lines
+
+
+@cache
+def _packaged_segmenter() -> BuiltinSegmenter:
+    return load_builtin()
+
+
+def _judge(organs: np.ndarray, poses: np.ndarray, inverted: float) -> FilmCheck:
+    reasons: list[str] = []
+    if poses[0] < SMALLEST_SCORE:
+        reasons.append(_POSE_WORDS[int(poses.argmax())])
+    if inverted > 1 - SMALLEST_SCORE and poses.argmax() != len(poses) - 1:
+        reasons.append(_INVERTED_WORDS)
+    score = float(poses[0]) * (1 - inverted)
+    if not reasons:
+        reasons = implausibilities(clean_organs(organs))
+        score *= 0.5 ** len(reasons)
+    return FilmCheck(score, tuple(reasons))
+
+
+def implausibilities(organs: np.ndarray) -> list[str]:
+    """What is odd about the masks of an upright film.
+
+    Args:
+        organs: (3, H, W) bool: left lung, right lung, heart, cleaned.
+
+    Returns:
+        Reasons in words; empty for plausible masks.
+    """
+    left, right, _ = organs
+    areas = np.array([left.mean(), right.mean()])
+    if not areas.any():
+        return ["no lungs found"]
+    reasons = []
+    if areas.min() < _SMALLEST_RATIO * areas.max():
+        side = "left" if areas.argmin() == 0 else "right"
+        reasons.append(f"the {side} lung is missing or very small (lateral film, or white side)")
+    elif _centre(left) < _centre(right):
+        reasons.append("the lungs are on each other's side")
+    if areas.sum() < _SMALLEST_LUNGS:
+        reasons.append("the lungs are very small")
+    if areas.sum() > _LARGEST_LUNGS:
+        reasons.append("the lungs fill nearly the whole film")
+    cut = [name for name, share in _cut_edges(left | right).items() if share > _LONGEST_CUT]
+    if cut:
+        reasons.append(f"lungs cut off at the {' and '.join(cut)}")
+    return reasons
+
+
+def _centre(mask: np.ndarray) -> float:
+    """Mean column of a mask."""
+    return float(np.average(np.arange(mask.shape[1]), weights=mask.sum(axis=0)))
+
+
+def _cut_edges(lungs: np.ndarray) -> dict[str, float]:
+    """Share of each edge of the film that lung touches."""
+    return {
+        "top": float(lungs[0].mean()),
+        "bottom": float(lungs[-1].mean()),
+        "left edge": float(lungs[:, 0].mean()),
+        "right edge": float(lungs[:, -1].mean()),
+    }
+
+
+def _failed(batches: Iterable[tuple[list[str], np.ndarray]], total: int) -> dict[str, FilmCheck]:
+    failed: dict[str, FilmCheck] = {}
+    with progress_bar("Checking films", total) as advance:
+        for names, films in batches:
+            checks = check_films(films)
+            failed.update((name, check) for name, check in zip(names, checks, strict=True) if not check.passed)
+            advance(len(names))
+    return failed
+
+
+def _read_batches(paths: Sequence[Path]) -> Iterator[tuple[list[str], np.ndarray]]:
+    for first in range(0, len(paths), _BATCH):
+        names, films = [], []
+        for path in paths[first : first + _BATCH]:
+            try:
+                films.append(resize_film(read_film(path), BuiltinSegmenter.film_size))
+            except FilmError:
+                continue
+            names.append(str(path))
+        if films:
+            yield names, np.stack(films)

@@ -1,0 +1,55 @@
+"""`clarity evaluate`."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def evaluate(
+    *,
+    checkpoint: Path,
+    store: Path,
+    out: Path,
+    batch_size: int = 64,
+    device: str = "cpu",
+    bfloat16: bool = False,
+    replicates: int = 1000,
+    decision_threshold: float = 0.5,
+    udp_protocol: Literal["paper", "all", "top"] = "paper",
+    seed: int = 0,
+) -> None:
+    """Score a checkpoint on a store's test films: AUC, localisation under three protocols, and controls.
+
+    Writes evaluation.json and evaluation_predictions.npz into the output folder and prints a table.
+
+    Args:
+        checkpoint: weights written by `clarity train` (.safetensors).
+        store: folder written by `clarity prepare`, at the checkpoint's image size.
+        out: folder for the results.
+        batch_size: films per forward pass.
+        device: where the model runs, e.g. cpu or cuda.
+        bfloat16: run the model in bfloat16.
+        replicates: bootstrap replicates behind the 95 % intervals.
+        decision_threshold: probability from which a finding is predicted positive.
+        udp_protocol: localisation protocol behind UDP.
+        seed: of the bootstrap and of the random control.
+    """
+    from rich.console import Console
+
+    from clarity_cxr.evaluation.evaluate import RESULT_FILE
+    from clarity_cxr.evaluation.evaluate import evaluate as run
+    from clarity_cxr.evaluation.score import EvaluationOptions
+    from clarity_cxr.evaluation.table import print_tables
+
+    options = EvaluationOptions(
+        batch_size=batch_size,
+        device=device,
+        bfloat16=bfloat16,
+        replicates=replicates,
+        decision_threshold=decision_threshold,
+        udp_protocol=udp_protocol,
+        seed=seed,
+    )
+    result = run(checkpoint, store, out, options)
+    console = Console()
+    print_tables(result, console)
+    console.print(f"Written to {out / RESULT_FILE}", soft_wrap=True)

@@ -1,0 +1,54 @@
+"""`clarity predict`."""
+
+from pathlib import Path
+
+
+def predict(
+    films: list[Path],
+    /,
+    *,
+    checkpoint: Path,
+    out: Path,
+    release: Path | None = None,
+    batch_size: int = 16,
+    device: str = "cpu",
+    decision_threshold: float = 0.5,
+    overlays: bool = True,
+) -> int:
+    """Say what films show, and where: per film a JSON and an overlay, and one table, predictions.csv.
+
+    A film that cannot be read is reported at the end and the rest go on; the exit code is then 1. Run again after an
+    interruption, the command goes on where it stopped. Films of a folder keep their subfolders under the output.
+
+    Args:
+        films: films (PNG or JPEG) or folders of films, which are searched with their subfolders.
+        checkpoint: weights to use, a .safetensors file written by `clarity train`.
+        out: folder for the results.
+        release: NIH release whose radiologists' boxes are drawn in green where it has them.
+        batch_size: films in one forward pass.
+        device: where the model runs: cpu, cuda, cuda:1, mps.
+        decision_threshold: probability from which a finding is decided positive and its boxes are given.
+        overlays: whether to draw the overlays beside the JSON files.
+
+    Returns:
+        0, or 1 if any film failed.
+    """
+    import sys
+
+    from clarity_cxr.files import file_digest
+    from clarity_cxr.inference.predict import FolderRun, plan_films, predict_films, read_truth
+    from clarity_cxr.inference.predictor import load
+
+    jobs = plan_films(films, out)
+    predictor = load(checkpoint, device, decision_threshold=decision_threshold)
+    truth = {} if release is None else read_truth(release)
+    run = FolderRun(file_digest(checkpoint), overlays, truth)
+    summary = predict_films(predictor, jobs, out, run, batch_size)
+    already = f", {summary.already_done} were there already" if summary.already_done else ""
+    print(f"{summary.predicted} films predicted{already}: {summary.table}")
+    if not summary.failures:
+        return 0
+    print(f"{len(summary.failures)} of {len(jobs)} films failed:", file=sys.stderr)
+    for reason in summary.failures.values():
+        print(f"  {reason}", file=sys.stderr)
+    return 1

@@ -1,0 +1,312 @@
+"""From a release to a store: decode, grey, Lanczos, one memory-mapped array; continues after an interruption.
+
+All work happens in `STORE.partial/`, which is renamed to `STORE` when whole. Its journal names the chunks whose rows
+are on the disk, so a run that was killed at any moment continues with the others and ends with the same bytes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+
+import clarity_cxr
+from clarity_cxr.data.release import BOX_FRAME, find_priors, inspect_release, require_sound, some
+from clarity_cxr.data.splits import LOCALIZATION_SEED, VALIDATION_SEED, assign_splits
+from clarity_cxr.data.store import FORMAT_VERSION, PRIORS_SHAPE, FilmStore, ids_digest, open_store
+from clarity_cxr.data.workers import StoreChunk, available_processors, map_unordered, write_chunk
+from clarity_cxr.errors import FilmError, ReleaseError, StoreError
+from clarity_cxr.files import atomic_path, file_digest, output_errors, write_json
+from clarity_cxr.findings import FINDINGS
+from clarity_cxr.progress import progress_bar
+
+CHUNK_FILMS = 32
+"""Films decoded, written and journalled together."""
+
+_JOURNAL = "journal"
+_MOST_UNREADABLE = 20
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The films to prepare, with their splits, boxes and prior files (None where a film or the release has none)."""
+
+    root: Path
+    films: pd.DataFrame
+    boxes: pd.DataFrame
+    priors: list[Path | None] | None
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """File and offset of the data of each array."""
+
+    films: tuple[Path, int]
+    priors: tuple[Path, int] | None
+
+
+class _OtherInputsError(StoreError):
+    """The partial folder belongs to another preparation and must be left alone."""
+
+
+def prepare(
+    release: Path, out: Path, size: int = 224, processes: int | None = None, skip_missing: bool = False
+) -> FilmStore:
+    """Prepare a release's films for training; returns at once if `out` already holds the same store.
+
+    Args:
+        release: folder in the NIH layout; a folder `priors/` in it with one PNG per film is packed as well.
+        out: the store's folder, made by this call.
+        size: side of the stored films in pixels.
+        processes: worker processes; None takes one per processor.
+        skip_missing: leave out rows without a film and films without a row instead of refusing them.
+
+    Raises:
+        ReleaseError: a table or list is wrong, or films are missing or left over.
+        FilmError: films cannot be decoded; all others are done and a later run continues.
+        StoreError: `out` or `out.partial` holds something else, or another process is at work on it.
+        ClarityError: `out` cannot be written.
+    """
+    release, out = Path(release), Path(out)
+    if size < 1 or (processes is not None and processes < 1):
+        raise StoreError(f"size {size}, processes {processes}: both must be at least 1")
+    plan = _plan(release, skip_missing)
+    inputs = _inputs_digest(plan, size)
+    if _occupied(out):
+        return _finished_store(out, inputs)
+    partial = out.with_name(out.name + ".partial")
+    with output_errors(partial), _locked_journal(partial) as journal:
+        if _occupied(out):  # another process finished it while this one was reading the release
+            shutil.rmtree(partial)
+            return _finished_store(out, inputs)
+        sizes: dict[int, list[tuple[int, int]]] = {}
+        try:
+            arrays = _resume(partial, journal, inputs, sizes) or _allocate(partial, journal, inputs, plan, size)
+            _write_films(plan, size, arrays, journal, sizes, processes or available_processors())
+            _write_tables(partial, plan, size, inputs, sizes)
+        except _OtherInputsError:
+            raise
+        except BaseException:
+            if not sizes:
+                shutil.rmtree(partial)
+            raise
+        partial.replace(out)
+        (out / _JOURNAL).unlink()
+        _flush_folder(out)
+        _flush_folder(out.parent)
+    return open_store(out, size)
+
+
+def _plan(root: Path, skip_missing: bool) -> _Plan:
+    inspection = inspect_release(root)
+    require_sound(inspection)
+    films = inspection.release.films
+    present = films["path"].ne("")
+    if not skip_missing:
+        hint = "`--skip_missing true` leaves them out"
+        if not present.all():
+            missing = films.loc[~present, "image_id"]
+            raise ReleaseError(f"{root}: {len(missing)} of {len(films)} rows have no film: {some(missing)}; {hint}")
+        if inspection.orphans:
+            raise ReleaseError(
+                f"{root}: {len(inspection.orphans)} films have no row in the CSV: {some(inspection.orphans)}; {hint}"
+            )
+    films = films[present].reset_index(drop=True)
+    if films.empty:
+        raise ReleaseError(f"{root}: none of the CSV's films is under images*/; expected PNG or JPEG files there")
+    boxes = inspection.release.boxes
+    boxes = boxes[boxes["image_id"].isin(films["image_id"])].reset_index(drop=True)
+    return _Plan(root, assign_splits(films, boxes), boxes, find_priors(root, films))
+
+
+def _inputs_digest(plan: _Plan, size: int) -> str:
+    """Digest of everything but the films' pixels that decides the store's bytes."""
+    digest = hashlib.sha256()
+    priors = [] if plan.priors is None else [path is not None for path in plan.priors]
+    settings = [FORMAT_VERSION, size, FINDINGS, VALIDATION_SEED, LOCALIZATION_SEED, priors]
+    digest.update(json.dumps(settings).encode())
+    for table in (plan.films, plan.boxes):
+        digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _occupied(out: Path) -> bool:
+    return out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None)
+
+
+def _finished_store(out: Path, inputs: str) -> FilmStore:
+    store = open_store(out)
+    if store.manifest.get("inputs_digest") != inputs:
+        raise StoreError(
+            f"{out}: holds a store of other films, tables or size ({len(store)} films, {store.size} px); "
+            "choose another --out or delete it"
+        )
+    return store
+
+
+@contextmanager
+def _locked_journal(partial: Path) -> Iterator[BinaryIO]:
+    """Open the journal of `partial`, which one process at a time may hold.
+
+    Raises:
+        StoreError: another process holds it, or the folder is not an unfinished store.
+    """
+    partial.mkdir(parents=True, exist_ok=True)
+    path = partial / _JOURNAL
+    if not path.exists() and next(partial.iterdir(), None) is not None:
+        raise StoreError(f"{partial}: in the way and not an unfinished store; move it or choose another --out")
+    with path.open("a+b") as journal:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{partial}: another process is preparing this store; wait for it to end") from None
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(journal.fileno())):
+            raise StoreError(f"{partial}: another process has just finished with this store; run the command again")
+        yield journal
+
+
+def _resume(partial: Path, journal: BinaryIO, inputs: str, sizes: dict[int, list[tuple[int, int]]]) -> _Arrays | None:
+    """Read the journal into `sizes` and open the arrays; None if nothing was begun.
+
+    Raises:
+        _OtherInputsError: the unfinished store is of other films, tables or size.
+    """
+    journal.seek(0)
+    content = journal.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    journal.truncate(len(whole))
+    if not whole:
+        return None
+    lines = [json.loads(line) for line in whole.splitlines()]
+    if lines[0]["inputs_digest"] != inputs:
+        raise _OtherInputsError(
+            f"{partial}: an unfinished store of other films, tables or size; finish that one or delete the folder"
+        )
+    for leftover in partial.glob(".*.tmp*"):  # a table that was being written when the run was killed
+        leftover.unlink()
+    sizes.update((line["chunk"], line["sizes"]) for line in lines[1:])
+    priors = partial / "priors.npy"
+    return _Arrays(_data_offset(partial / "films.npy"), _data_offset(priors) if priors.exists() else None)
+
+
+def _data_offset(path: Path) -> tuple[Path, int]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return path, array.offset
+
+
+def _allocate(partial: Path, journal: BinaryIO, inputs: str, plan: _Plan, size: int) -> _Arrays:
+    """Make the arrays at their final length, so that a disk that cannot hold them is known at once."""
+    count = len(plan.films)
+    films = _allocate_array(partial / "films.npy", (count, size, size))
+    priors = _allocate_array(partial / "priors.npy", (count, *PRIORS_SHAPE)) if plan.priors else None
+    _append(journal, {"inputs_digest": inputs})
+    return _Arrays(films, priors)
+
+
+def _allocate_array(path: Path, shape: tuple[int, ...]) -> tuple[Path, int]:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array.flush()
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, array.offset + array.nbytes)
+    return path, array.offset
+
+
+def _append(journal: BinaryIO, line: dict[str, object]) -> None:
+    journal.write(json.dumps(line).encode() + b"\n")
+    journal.flush()
+    os.fsync(journal.fileno())
+
+
+def _write_films(
+    plan: _Plan,
+    size: int,
+    arrays: _Arrays,
+    journal: BinaryIO,
+    sizes: dict[int, list[tuple[int, int]]],
+    processes: int,
+) -> None:
+    """Write all chunks that the journal does not name; adds them to it and to `sizes`.
+
+    Raises:
+        FilmError: films cannot be decoded; their chunks are left out of the journal.
+    """
+    count = len(plan.films)
+    unreadable: list[str] = []
+    chunks = (chunk for chunk in _chunks(plan, size, arrays) if chunk.number not in sizes)
+    left = count - sum(map(len, sizes.values()))
+    with progress_bar("Preparing films", count, done=count - left) as advance:
+        for chunk, result in map_unordered(write_chunk, chunks, min(processes, -(-left // CHUNK_FILMS) or 1)):
+            advance(len(chunk.films))
+            unreadable += result.unreadable
+            if not result.unreadable:
+                _append(journal, {"chunk": chunk.number, "sizes": result.sizes})
+                sizes[chunk.number] = result.sizes
+            if len(unreadable) >= _MOST_UNREADABLE:
+                break
+    if unreadable:
+        raise FilmError(
+            f"{len(unreadable)} films are unreadable: {'; '.join(sorted(unreadable)[:3])}"
+            f"{'; ...' if len(unreadable) > 3 else ''} (mend them and run the same command again; it continues)"
+        )
+
+
+def _chunks(plan: _Plan, size: int, arrays: _Arrays) -> Iterator[StoreChunk]:
+    paths = plan.films["path"].tolist()
+    for number, first in enumerate(range(0, len(paths), CHUNK_FILMS)):
+        here = slice(first, first + CHUNK_FILMS)
+        films = [plan.root / path for path in paths[here]]
+        priors = plan.priors[here] if plan.priors else None
+        yield StoreChunk(number, first, films, priors, size, arrays.films, arrays.priors)
+
+
+def _write_tables(partial: Path, plan: _Plan, size: int, inputs: str, sizes: dict[int, list[tuple[int, int]]]) -> None:
+    films = plan.films
+    pixels = np.array([pair for number in sorted(sizes) for pair in sizes[number]], dtype=np.int64)
+    index = films.drop(columns="path").assign(width=pixels[:, 0], height=pixels[:, 1])
+    rows = pd.Series(films.index, index=films["image_id"])
+    boxes = plan.boxes.copy()
+    boxes[["x0", "y0", "x1", "y1"]] /= BOX_FRAME
+    boxes.insert(0, "row", boxes["image_id"].map(rows).astype("int64"))
+    for name, table in (("index.parquet", index), ("boxes.parquet", boxes)):
+        with atomic_path(partial / name) as temporary:
+            table.to_parquet(temporary, index=False)
+    priors = plan.priors and {
+        "provider": "release",
+        "films": sum(path is not None for path in plan.priors),
+        "digest": file_digest(partial / "priors.npy"),
+    }
+    counts = films["split"].value_counts()
+    halves = films["localization"].value_counts()
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "films": len(films),
+        "size": size,
+        "findings": list(FINDINGS),
+        "priors": priors,
+        "splits": {split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
+        "localization": {half: int(halves.get(half, 0)) for half in ("val", "test")},
+        "boxes": len(boxes),
+        "source": plan.root.resolve().name,
+        "clarity_cxr": clarity_cxr.__version__,
+        "ids_digest": ids_digest(films["image_id"]),
+        "film_digest": file_digest(partial / "films.npy"),
+        "inputs_digest": inputs,
+    }
+    write_json(partial / "manifest.json", manifest)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

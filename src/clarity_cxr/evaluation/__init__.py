@@ -1,0 +1,1 @@
+"""How good a checkpoint is: protocols, controls, intervals, and the table that shows them."""

@@ -1,0 +1,110 @@
+"""Evaluate a checkpoint on a store and write `evaluation.json` and `evaluation_predictions.npz`."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clarity_cxr import __version__
+from clarity_cxr.data.store import FilmStore, open_store
+from clarity_cxr.errors import ClarityError, StoreError
+from clarity_cxr.evaluation.predictions import Predictions, predict_store
+from clarity_cxr.evaluation.score import EvaluationOptions, score
+from clarity_cxr.evaluation.summary import plain
+from clarity_cxr.files import atomic_path, file_digest, write_json
+from clarity_cxr.models import Checkpoint, load_checkpoint
+
+RESULT_FILE = "evaluation.json"
+PREDICTIONS_FILE = "evaluation_predictions.npz"
+
+
+def evaluate(checkpoint: Path, store: Path, out: Path, options: EvaluationOptions | None = None) -> dict[str, Any]:
+    """Evaluate a checkpoint and write `evaluation.json` and `evaluation_predictions.npz` into `out`.
+
+    Args:
+        checkpoint: a `.safetensors` file written by training.
+        store: a prepared store of the checkpoint's image size.
+        out: folder of the results, made if need be.
+        options: how to evaluate; None is `EvaluationOptions()`.
+
+    Returns:
+        The content of `evaluation.json`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        StoreError: the store cannot be used, or does not fit the checkpoint.
+        ClarityError: the device is not there, or the results cannot be written.
+    """
+    options = options or EvaluationOptions()
+    _check_device(options.device)
+    loaded = load_checkpoint(checkpoint)
+    films = open_store(store)
+    check_fit(films, checkpoint, loaded)
+    predictions = predict_store(
+        loaded.model,
+        films,
+        np.concatenate([films.rows("val"), films.rows("test")]),
+        map_rows=np.concatenate([films.localization_rows("val"), films.localization_rows("test")]),
+        mean_rows=np.union1d(films.rows("val"), films.localization_rows("val")),
+        device=options.device,
+        batch_size=options.batch_size,
+        bfloat16=options.bfloat16,
+    )
+    result = {
+        **score(predictions, films, loaded.model.config.grid, options),
+        "checkpoint": {
+            "file": str(checkpoint),
+            "sha256": file_digest(checkpoint),
+            "config": loaded.metadata.config.to_dict(),
+            "thresholds": loaded.metadata.thresholds,
+            "provenance": loaded.metadata.provenance,
+        },
+        "store": {"folder": str(store), "fingerprint": films.fingerprint, "manifest": films.manifest},
+        "versions": {"clarity_cxr": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    result = plain(result)
+    _write_predictions(out / PREDICTIONS_FILE, predictions, films)
+    write_json(out / RESULT_FILE, result)
+    return result
+
+
+def check_fit(store: FilmStore, checkpoint_path: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a store whose films or findings are not the checkpoint's.
+
+    Raises:
+        StoreError: names both, and what to do.
+    """
+    needed = checkpoint.metadata.image_size
+    if store.size != needed:
+        raise StoreError(
+            f"{store.path}: films are {store.size} px, but {checkpoint_path} takes {needed} px; "
+            f"prepare a store with --size {needed} or choose another checkpoint"
+        )
+    held = tuple(store.manifest["findings"])
+    if held != checkpoint.metadata.findings:
+        raise StoreError(
+            f"{store.path}: findings are {', '.join(held)}, but {checkpoint_path} was trained for "
+            f"{', '.join(checkpoint.metadata.findings)}; choose a store and a checkpoint of one finding set"
+        )
+
+
+def _write_predictions(path: Path, predictions: Predictions, store: FilmStore) -> None:
+    rows = predictions.rows
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            rows=rows,
+            image_id=store.index["image_id"].to_numpy()[rows].astype(np.str_),
+            split=store.index["split"].to_numpy()[rows].astype(np.str_),
+            probabilities=predictions.probabilities,
+            labels=store.labels[rows],
+        )
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ClarityError(f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try cpu") from error

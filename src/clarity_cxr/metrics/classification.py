@@ -1,0 +1,98 @@
+"""Area under the ROC curve, per finding and macro-averaged."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class MacroAucResult(NamedTuple):
+    """Macro AUC and how many findings it is the mean of."""
+
+    value: float
+    defined: int
+
+
+def auc_per_finding(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """AUC of every finding by the rank-sum identity; ties count one half.
+
+    Args:
+        scores: (n, C) scores of any monotone scale.
+        labels: (n, C) hard labels, bool or 0/1.
+
+    Returns:
+        (C,) AUC in [0, 1], NaN for a finding with no positive or no negative.
+
+    Raises:
+        ValueError: the shapes are not equal and two-dimensional, or a score is NaN.
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.ndim != 2 or scores.shape != labels.shape:
+        raise ValueError(f"expected scores and labels (n, C), got {scores.shape} and {labels.shape}")
+    if np.isnan(scores).any():
+        raise ValueError("scores contain NaN, so their order is undefined")
+    if len(scores) == 0:
+        return np.full(scores.shape[1], np.nan)
+    hard = labels.astype(np.float64)
+    positives = hard.sum(axis=0)
+    negatives = len(hard) - positives
+    rank_sum = (rankdata(scores, axis=0) * hard).sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def macro_auc(scores: ArrayLike, labels: ArrayLike) -> MacroAucResult:
+    """Mean AUC over the findings for which it is defined.
+
+    Args:
+        scores: (n, C) scores.
+        labels: (n, C) hard labels.
+
+    Returns:
+        The mean (NaN when no finding is defined) and the number of findings in it.
+
+    Raises:
+        ValueError: as `auc_per_finding`.
+    """
+    per_finding = auc_per_finding(scores, labels)
+    defined = per_finding[np.isfinite(per_finding)]
+    return MacroAucResult(float(defined.mean()) if len(defined) else float("nan"), len(defined))
+
+
+class MacroAUC(Metric):
+    """Macro AUC over an epoch; scores and labels are gathered from all processes."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("scores", default=[], dist_reduce_fx="cat")
+        self.add_state("labels", default=[], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            scores: (B, C) scores.
+            labels: (B, C) hard labels.
+        """
+        self.scores.append(scores.detach().float())
+        self.labels.append(labels.detach().bool())
+
+    def compute(self) -> Tensor:
+        """Macro AUC of everything seen so far.
+
+        Returns:
+            Scalar float64; NaN when no finding is defined.
+        """
+        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+        return torch.tensor(macro_auc(scores.cpu(), labels.cpu()).value, dtype=torch.float64)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from clarity_cxr.metrics import MacroAUC, auc_per_finding, macro_auc
+from tests.reference import metrics as reference
+
+
+@pytest.fixture
+def batch():
+    generator = np.random.default_rng(0)
+    return generator.random((60, 14)).round(1), generator.random((60, 14)) < 0.2
+
+
+def test_equals_pairwise_reference_with_ties(batch):
+    scores, labels = batch
+    expected = [reference.auc(scores[:, c], labels[:, c]) for c in range(14)]
+    np.testing.assert_allclose(auc_per_finding(scores, labels), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+def test_equals_sklearn(decimals):
+    generator = np.random.default_rng(1)
+    scores = generator.random((3000, 14)).round(decimals).astype(np.float32)
+    labels = generator.random((3000, 14)) < generator.uniform(0.002, 0.3, 14)
+    labels[0] = True
+    expected = [roc_auc_score(labels[:, c], scores[:, c]) for c in range(14)]
+    np.testing.assert_allclose(auc_per_finding(scores, labels), expected, rtol=1e-12)
+
+
+def test_constant_perfect_and_inverted_scores():
+    labels = np.array([0, 0, 1, 1])
+    scores = np.stack((np.zeros(4), labels, -labels), axis=1)
+    assert auc_per_finding(scores, np.stack([labels] * 3, axis=1)).tolist() == [0.5, 1, 0]
+
+
+def test_undefined_findings_are_nan_and_counted(batch):
+    scores, labels = batch
+    labels[:, 2], labels[:, 5] = False, True
+    per_finding = auc_per_finding(scores, labels)
+    assert np.flatnonzero(np.isnan(per_finding)).tolist() == [2, 5]
+    value, defined = macro_auc(scores, labels)
+    assert defined == 12
+    assert value == pytest.approx(np.nanmean(per_finding))
+
+
+def test_nothing_defined_is_nan():
+    for rows in (0, 3):
+        value, defined = macro_auc(np.zeros((rows, 4)), np.zeros((rows, 4), dtype=bool))
+        assert np.isnan(value)
+        assert defined == 0
+
+
+def test_mistakes_are_refused(batch):
+    scores, labels = batch
+    with pytest.raises(ValueError, match=r"\(60, 14\) and \(60, 13\)"):
+        auc_per_finding(scores, labels[:, :13])
+    scores[3, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        auc_per_finding(scores, labels)
+
+
+def test_metric_over_batches_equals_function(batch):
+    scores, labels = torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
+    metric = MacroAUC()
+    for rows in torch.arange(60).split(16):
+        metric.update(scores[rows], labels[rows].float())
+    # The metric keeps float32 scores, which leaves the order of these one-decimal ones as it was.
+    assert metric.compute().item() == pytest.approx(macro_auc(scores, labels).value, rel=1e-12)
+    metric.reset()
+    metric.update(scores[:30], labels[:30])
+    assert metric.compute().item() == pytest.approx(macro_auc(scores[:30], labels[:30]).value, rel=1e-12)
+
+
+def test_two_processes_give_the_value_of_one(batch):
+    scores, labels = torch.from_numpy(batch[0]).float(), torch.from_numpy(batch[1])
+    other = {torch.float32: scores[25:], torch.bool: labels[25:]}  # what the other process holds, by state
+
+    def gather(state, group=None):
+        return [state, other[state.dtype]]
+
+    metric = MacroAUC(dist_sync_fn=gather, distributed_available_fn=lambda: True)
+    for rows in (slice(0, 10), slice(10, 25)):
+        metric.update(scores[rows], labels[rows])
+    assert metric.compute().item() == pytest.approx(macro_auc(scores, labels).value, rel=1e-12)
