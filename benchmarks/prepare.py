@@ -2,8 +2,9 @@
 
 Goal: at least 0.8 of the bare rate. The bare loop opens each file with Pillow, resizes with Lanczos and throws the
 result away: no grey conversion, table, write, flush, journal or digest. Both start their own worker processes. Rounds
-alternate, so that a machine that slows down slows both; the ratio is that of the best round of each. Processor seconds
-are given too, for they mean something on a busy machine as well.
+alternate, so that a machine that slows down slows both; the ratio is that of the best round of each. `prepare` does the
+bare loop's work and more, so a rate ratio above 1 only says that the machine was busy: every round's seconds are
+recorded, and so are processor seconds, which other work on the machine disturbs less.
 """
 
 import argparse
@@ -99,6 +100,7 @@ def main() -> None:
                 "rate_ratio": bare_wall / wall,
                 "processor_seconds": processor,
                 "processor_ratio": bare_processor / processor,
+                "rounds": ", ".join(f"{seconds:.1f}" for seconds, _ in rounds),
             }
         )
     record("prepare", rows, **vars(options))

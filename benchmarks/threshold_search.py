@@ -2,10 +2,10 @@
 
     python benchmarks/threshold_search.py [--pairs 492] [--seed 0] [--labelled 5]
 
-One row per film size and kind of map: bringing the maps to film size, measuring every box at 99 thresholds for any and for the top
-component and choosing the thresholds; then the same components by `scipy.ndimage.label`, one threshold at a time, timed
-on a few maps and scaled up. `smooth` maps are as smooth as the random control, `noise` maps are the fourth power of noise
-on the patch grid, with more components than any model's maps: an upper bound.
+One row per film size and kind of map: bringing the maps to film size, measuring every box at 99 thresholds for any and
+for the top component and choosing the thresholds; then the same components by `scipy.ndimage.label`, one threshold at a
+time, timed on a few maps and scaled up. `smooth` maps are as smooth as the random control; `noise` maps are the fourth
+power of noise on the patch grid, with more components than any model's maps: an upper bound.
 """
 
 import argparse
@@ -28,7 +28,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labelled", type=int, default=5, help="maps labelled by scipy")
     options = parser.parse_args()
-    rows = [measure(size, grid, options.pairs, options.labelled, options.seed) for size, grid in ((224, 14), (512, 32))]
+    rows = [
+        measure(kind, size, grid, options.pairs, options.labelled, options.seed)
+        for size, grid in ((224, 14), (512, 32))
+        for kind in ("smooth", "noise")
+    ]
     record("threshold_search", rows, **vars(options), thresholds=len(CANDIDATE_THRESHOLDS))
 
 

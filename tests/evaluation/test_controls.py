@@ -1,11 +1,17 @@
 import numpy as np
+import pytest
 
 from clarity_cxr.evaluation.controls import mean_maps, model_maps, prior_maps, random_maps
 from clarity_cxr.evaluation.predictions import predict_store
 from clarity_cxr.localization.boxes import find_boxes
-from tests.evaluation.conftest import GRID, SIZE, ReadingModel, make_content
+from tests.evaluation.readable_store import GRID, SIZE, ReadingModel, make_content
 
 ROWS = np.array([81, 90, 119])
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_content().write(tmp_path / "store")
 
 
 def predictions(store):
@@ -63,5 +69,3 @@ def test_model_maps_show_the_bright_rectangle(store):
     maps = model_maps(predictions(store), SIZE)("Mass", ROWS)
     for heatmap, film in zip(maps, store.films[ROWS], strict=True):
         np.testing.assert_array_equal(find_boxes(heatmap, 0.5).boxes, find_boxes(film, 199).boxes)
-
-

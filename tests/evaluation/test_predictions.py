@@ -3,9 +3,14 @@ import pytest
 
 from clarity_cxr.evaluation.predictions import predict_store
 from clarity_cxr.findings import BOXED_FINDINGS, BOXED_INDICES, FINDINGS
-from tests.evaluation.conftest import GRID, SIZE, ReadingModel
+from tests.evaluation.readable_store import GRID, SIZE, ReadingModel, make_content
 
 NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_content().write(tmp_path / "store")
 
 
 def predict(model, store, rows, map_rows=NOTHING, mean_rows=NOTHING, **options):

@@ -12,8 +12,14 @@ from clarity_cxr.evaluation.protocols import (
 from clarity_cxr.findings import BOXED_FINDINGS, FINDINGS
 from clarity_cxr.localization.thresholds import Threshold
 from clarity_cxr.metrics import msli_of_ious
+from tests.evaluation.readable_store import make_content
 
 SIZE = 20
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_content().write(tmp_path / "store")
 
 
 def two_blobs(finding, rows):

@@ -92,6 +92,12 @@ def test_classification_counts_and_undefined_findings():
 
 
 def test_plain_values_for_json():
-    content = {"a": np.float32(0.5), 3: (np.nan, np.int64(2)), "c": {"d": np.array([1.0, np.inf])}, "e": True, "f": None}
+    content = {
+        "a": np.float32(0.5),
+        3: (np.nan, np.int64(2)),
+        "c": {"d": np.array([1.0, np.inf])},
+        "e": True,
+        "f": None,
+    }
     expected = {"a": 0.5, "3": [None, 2], "c": {"d": [1.0, None]}, "e": True, "f": None}
     assert plain(content) == expected

@@ -3,7 +3,12 @@ import pytest
 
 from clarity_cxr.evaluation.validation import validation_scores
 from clarity_cxr.findings import BOXED_INDICES, FINDINGS
-from tests.evaluation.conftest import ReadingModel, make_content
+from tests.evaluation.readable_store import ReadingModel, make_content
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_content().write(tmp_path / "store")
 
 
 def test_a_model_that_reads_the_truth_scores_one(store):

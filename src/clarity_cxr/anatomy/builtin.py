@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
-from torch import Tensor
 
 from clarity_cxr.anatomy.network import POSES, SIZE, AnatomyNet, standardize
 from clarity_cxr.anatomy.regions import ORGANS, clean_organs, complete_regions, region_masks
@@ -21,6 +21,23 @@ from clarity_cxr.files import atomic_path, file_digest
 WEIGHTS_NAME = "builtin_segmenter.safetensors"
 _FORMAT = "clarity-cxr anatomy 1"
 _EDGE = 2
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the network says about a batch of films.
+
+    Attributes:
+        organs: (B, 3, 128, 128) probabilities in the order of `ORGANS`, zero where a film is blank.
+        poses: (B, 5) probabilities in the order of `POSES`.
+        inverted: (B,) probability of an inverted grey scale.
+        pixels: (B, 128, 128) the films with zero mean and unit deviation, as the network saw them.
+    """
+
+    organs: np.ndarray
+    poses: np.ndarray
+    inverted: np.ndarray
+    pixels: np.ndarray
 
 
 class BuiltinSegmenter:
@@ -74,22 +91,16 @@ class BuiltinSegmenter:
 
     def organ_probabilities(self, films: np.ndarray) -> np.ndarray:
         """(B, H, W) uint8 films to (B, 3, 128, 128) probabilities in the order of `ORGANS`."""
-        return self.infer(films)[0].numpy()
+        return self.infer(films).organs
 
-    def infer(self, films: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """All that the network says about a batch of films.
-
-        Args:
-            films: (B, H, W) uint8.
-
-        Returns:
-            Probabilities, on the CPU: organs (B, 3, 128, 128), poses (B, 5) in the order of `POSES`, inverted grey
-            scale (B,).
-        """
+    def infer(self, films: np.ndarray) -> Inference:
+        """All that the network says about a batch of films (B, H, W) uint8."""
         with torch.inference_mode():
             inputs = standardize(torch.from_numpy(np.array(films)).to(self.device))
             organs, poses, inverted = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return organs.sigmoid().cpu(), poses.softmax(dim=1).cpu(), inverted.sigmoid().cpu()
+            organs = organs.sigmoid() * inputs[:, 0].flatten(1).any(dim=1).view(-1, 1, 1, 1)
+            outputs = (organs, poses.softmax(dim=1), inverted.sigmoid(), inputs[:, 0])
+            return Inference(*(output.cpu().numpy() for output in outputs))
 
 
 def _enlarge(probabilities: np.ndarray, organs: np.ndarray, shape: tuple[int, ...], threshold: float) -> np.ndarray:

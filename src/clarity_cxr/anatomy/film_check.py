@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from clarity_cxr.anatomy.builtin import BuiltinSegmenter, load_builtin
-from clarity_cxr.anatomy.regions import clean_organs
+from clarity_cxr.anatomy.regions import clean_organs, mediastinum
 from clarity_cxr.data.images import read_film, resize_film
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import FilmError
 from clarity_cxr.progress import progress_bar
 
-SMALLEST_SCORE = 0.5
+SMALLEST_SCORE = 0.8
 """Below this probability of an upright film the likeliest other pose is named; the same for the grey scale."""
 
 _POSE_WORDS = (
-    "turned, in no clear direction",
+    "upright",
     "rotated by 90 degrees counter-clockwise",
     "rotated by 180 degrees",
     "rotated by 90 degrees clockwise",
@@ -33,6 +33,7 @@ _SMALLEST_LUNGS = 0.04
 _LARGEST_LUNGS = 0.75
 _SMALLEST_RATIO = 0.12
 _LONGEST_CUT = 0.22
+_SMALLEST_CONTRAST = 0.3
 _BATCH = 64
 
 
@@ -68,14 +69,10 @@ def check_films(films: np.ndarray, segmenter: BuiltinSegmenter | None = None) ->
     Returns:
         One `FilmCheck` per film.
     """
-    organs, poses, inverted = (segmenter or _packaged_segmenter()).infer(films)
-    flat = films.reshape(len(films), -1)
-    blank = flat.min(axis=1) == flat.max(axis=1)
+    seen = (segmenter or _packaged_segmenter()).infer(films)
     return [
-        FilmCheck(0.0, ("blank: all pixels are equal",))
-        if blank[k]
-        else _judge(organs[k].numpy(), poses[k].numpy(), float(inverted[k]))
-        for k in range(len(films))
+        _judge(*film) if film[-1].any() else FilmCheck(0.0, ("blank: all pixels are equal",))
+        for film in zip(seen.organs, seen.poses, seen.inverted, seen.pixels, strict=True)
     ]
 
 
@@ -114,17 +111,26 @@ def _packaged_segmenter() -> BuiltinSegmenter:
     return load_builtin()
 
 
-def _judge(organs: np.ndarray, poses: np.ndarray, inverted: float) -> FilmCheck:
+def _judge(organs: np.ndarray, poses: np.ndarray, inverted: float, pixels: np.ndarray) -> FilmCheck:
     reasons: list[str] = []
     if poses[0] < SMALLEST_SCORE:
-        reasons.append(_POSE_WORDS[int(poses.argmax())])
-    if inverted > 1 - SMALLEST_SCORE and poses.argmax() != len(poses) - 1:
+        reasons.append(_POSE_WORDS[int(poses[1:].argmax()) + 1])
+    if inverted > 1 - SMALLEST_SCORE and reasons != [_POSE_WORDS[-1]]:
         reasons.append(_INVERTED_WORDS)
-    score = float(poses[0]) * (1 - inverted)
+    score = float(poses[0] * (1 - inverted))
     if not reasons:
-        reasons = implausibilities(clean_organs(organs))
+        masks = clean_organs(organs)
+        reasons = implausibilities(masks) or _unlike_a_chest(masks, pixels)
         score *= 0.5 ** len(reasons)
     return FilmCheck(score, tuple(reasons))
+
+
+def _unlike_a_chest(organs: np.ndarray, pixels: np.ndarray) -> list[str]:
+    left, right, heart = organs
+    middle = mediastinum(left, right, heart)
+    if middle.any() and pixels[middle].mean() - pixels[left | right].mean() < _SMALLEST_CONTRAST:
+        return ["the lungs are not darker than what lies between them"]
+    return []
 
 
 def implausibilities(organs: np.ndarray) -> list[str]:

@@ -47,13 +47,14 @@ def _no_chest_films(films: Tensor, generator: Generator) -> Tensor:
     pictures = torch.zeros(count, 1, SIZE, SIZE)
     for index, kind in enumerate(kinds):
         pictures = torch.where((which == index).view(-1, 1, 1, 1), kind(count, generator), pictures)
-    return pictures.clamp(0, 1)
+    symmetric = (pictures + pictures.flip(3)) / 2
+    return torch.where(chance(count, 0.25, generator), symmetric, pictures).clamp(0, 1)
 
 
 def _fractal_noise(count: int, generator: Generator) -> Tensor:
     spectrum = torch.fft.rfft2(torch.randn(count, 1, SIZE, SIZE, generator=generator))
     frequency = (torch.fft.fftfreq(SIZE).view(-1, 1).square() + torch.fft.rfftfreq(SIZE).square()).sqrt()
-    falloff = frequency.clamp_min(1 / SIZE) ** -uniform(count, 0, 2.2, generator)
+    falloff = frequency.clamp_min(1 / SIZE) ** -uniform(count, 0, 3.2, generator)
     return _stretched(torch.fft.irfft2(spectrum * falloff, s=(SIZE, SIZE)), count, generator)
 
 

@@ -140,9 +140,9 @@ def _dome(lung: np.ndarray) -> int:
 def facies_diaphragmatica(left: np.ndarray, right: np.ndarray, heart: np.ndarray) -> np.ndarray:
     """The band along and under the bases of the lungs, and between them under the heart.
 
-    Its line is the lowest lung pixel of every column beside the heart, where that is in the lower 45 % of its lung; the
-    lowest heart pixel over the middle 60 % of the heart's columns; and straight in between. The band reaches from 3 % of
-    the lungs' height above the line to 7 % below.
+    Its line is the lowest lung pixel of every column beside the heart, where that is in the lower 45 % of its lung;
+    the lowest heart pixel over the middle 60 % of the heart's columns; and straight in between. The band reaches from
+    3 % of the lungs' height above the line to 7 % below.
 
     Args:
         left, right, heart: (H, W) bool.

@@ -9,7 +9,7 @@ def check(release: Path, /, *, fast: bool = False, skip_missing: bool = False, p
     Args:
         release: Folder in the NIH ChestX-ray14 layout.
         fast: Read only the films' headers instead of decoding every film.
-        skip_missing: Let rows without a film and films without a row pass, as `prepare --skip_missing true` does.
+        skip_missing: Let rows without a film and films without a row pass, as `prepare --skip-missing` does.
         processes: Worker processes (default: one per processor).
     """
     from rich.console import Console

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,11 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, command: Callable[..., int | None], options: list[str]) -> int:
     parser, positionals = build_parser(name, command)
+    options = _normalise(options, get_type_hints(command))
     _check_config_files(parser, command, options)
     values: dict[str, Any] = vars(parser.instantiate_classes(parser.parse_args(options)))
     values.pop("config", None)
     leading = [values.pop(positional) for positional in positionals]
     return command(*leading, **values) or 0
+
+
+class _CommandParser(ArgumentParser):
+    """Shows options as they are usually typed: --batch-size, --strict."""
+
+    def format_help(self) -> str:
+        return re.sub(r"--[a-z_.]+", lambda option: option.group().replace("_", "-"), super().format_help())
+
+
+def _normalise(options: list[str], hints: dict[str, Any]) -> list[str]:
+    """Words as jsonargparse takes them: `--batch-size 8` as `--batch_size 8`, `--strict` as `--strict=true`."""
+    words = []
+    for word, following in itertools.zip_longest(options, options[1:], fillvalue=""):
+        if not word.startswith("--"):
+            words.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if hints.get(name) is bool and not equals and following not in ("true", "false"):
+            equals, value = "=", "true"
+        words.append(f"--{name}{equals}{value}")
+    return words
 
 
 def build_parser(name: str, command: Callable[..., int | None]) -> tuple[ArgumentParser, list[str]]:
@@ -65,7 +90,7 @@ def build_parser(name: str, command: Callable[..., int | None]) -> tuple[Argumen
         The parser, and the names of the positionals in order.
     """
     description = inspect.getdoc(command) or ""
-    parser = ArgumentParser(prog=f"clarity {name}", description=description.split("\n\nArgs:")[0])
+    parser = _CommandParser(prog=f"clarity {name}", description=description.split("\n\nArgs:")[0])
     parameters = inspect.signature(command).parameters.values()
     hints = get_type_hints(command)
     positionals = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]

@@ -115,7 +115,7 @@ def print_report(report: CheckReport, console: Console) -> None:
         if len(messages) > _EXAMPLES:
             console.print(f"  ... and {len(messages) - _EXAMPLES:,} more")
     verdict = "[green]pass[/green]" if report.passed else "[red]fail[/red]"
-    console.print(f"{verdict}" + ("" if report.decoded else " (headers only; with --fast false all films are decoded)"))
+    console.print(f"{verdict}" + ("" if report.decoded else " (headers only; without --fast all films are decoded)"))
 
 
 def _unmatched(inspection: Inspection, severity: Literal["error", "warning"]) -> Iterator[Problem]:

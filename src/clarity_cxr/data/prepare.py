@@ -6,6 +6,7 @@ are on the disk, so a run that was killed at any moment continues with the other
 
 import fcntl
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -18,7 +19,6 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-import clarity_cxr
 from clarity_cxr.data.release import BOX_FRAME, find_priors, inspect_release, require_sound, some
 from clarity_cxr.data.splits import LOCALIZATION_SEED, VALIDATION_SEED, assign_splits
 from clarity_cxr.data.store import FORMAT_VERSION, PRIORS_SHAPE, FilmStore, ids_digest, open_store
@@ -111,7 +111,7 @@ def _plan(root: Path, skip_missing: bool) -> _Plan:
     films = inspection.release.films
     present = films["path"].ne("")
     if not skip_missing:
-        hint = "`--skip_missing true` leaves them out"
+        hint = "`--skip-missing` leaves them out"
         if not present.all():
             missing = films.loc[~present, "image_id"]
             raise ReleaseError(f"{root}: {len(missing)} of {len(films)} rows have no film: {some(missing)}; {hint}")
@@ -296,7 +296,7 @@ def _write_tables(partial: Path, plan: _Plan, size: int, inputs: str, sizes: dic
         "localization": {half: int(halves.get(half, 0)) for half in ("val", "test")},
         "boxes": len(boxes),
         "source": plan.root.resolve().name,
-        "clarity_cxr": clarity_cxr.__version__,
+        "clarity_cxr": importlib.metadata.version("clarity-cxr"),
         "ids_digest": ids_digest(films["image_id"]),
         "film_digest": file_digest(partial / "films.npy"),
         "inputs_digest": inputs,

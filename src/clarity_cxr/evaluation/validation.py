@@ -18,11 +18,11 @@ from clarity_cxr.models import Clarity
 class ValidationScores(TypedDict):
     """What `validation_scores` returns; a figure that is not defined is NaN.
 
-    `macro_auc` is the mean over `findings_in_mean` findings. `msli` and `udp` follow the chosen protocol, and
+    `macro_auc` is the mean over `findings_in_mean` findings. `msli` and `udp` follow the chosen protocol;
     `msli_by_protocol` and `udp_by_protocol` hold all three. `thresholds` (finding -> xi, all 14) were chosen under the
-    chosen protocol and are what a checkpoint should hold; None without boxes. `selection` is the figure to maximise over
-    epochs: `udp`, with an MSLI of 0 for a model that predicts no boxed film positive; or
-    `macro_auc` where the store has no localisation-validation boxes.
+    chosen protocol and are what a checkpoint should hold; None without boxes. `selection` is the figure to maximise
+    over epochs: `udp`, with an MSLI of 0 for a model that predicts no boxed film positive; or `macro_auc` where the
+    store has no localisation-validation boxes.
     """
 
     macro_auc: float
@@ -95,5 +95,3 @@ def validation_scores(
         udp_by_protocol=udps,
         thresholds=thresholds,
     )
-
-

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clarity_cxr import __version__
 from clarity_cxr.errors import CheckpointError, ConfigError
 from clarity_cxr.files import atomic_path
 from clarity_cxr.findings import FINDINGS
@@ -68,7 +68,7 @@ def save_checkpoint(
     """
     header = {
         "format_version": FORMAT_VERSION,
-        "package_version": __version__,
+        "package_version": version("clarity-cxr"),
         "config": model.config.to_dict(),
         "thresholds": None if thresholds is None else dict(thresholds),
         "provenance": dict(provenance or {}),

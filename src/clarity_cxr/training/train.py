@@ -1,6 +1,7 @@
 """A whole training run: check, resume or start, train, leave the best weights."""
 
 import dataclasses
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from clarity_cxr import __version__
 from clarity_cxr.data.augmentation import AugmentationConfig
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.errors import ConfigError, TrainingError
@@ -110,7 +110,7 @@ def _settings(model: ModelOptions, *sections: Any) -> dict[str, Any]:
         "loss": loss,
         "optimization": optimization,
         "run": run,
-        "package_version": __version__,
+        "package_version": version("clarity-cxr"),
     }
 
 

@@ -40,17 +40,16 @@ def test_processes_and_batches_do_not_change_a_byte(release, tmp_path):
 def test_the_layout_is_that_of_the_real_release(release):
     names = {path.name for path in release.iterdir()}
     assert names == {
-        "images_001", "priors", "Data_Entry_2017_v2020.csv", "BBox_List_2017.csv", "train_val_list.txt", "test_list.txt",
-        "phantom_truth.csv", "phantom.json",
+        "images_001", "priors", "Data_Entry_2017_v2020.csv", "BBox_List_2017.csv",
+        "train_val_list.txt", "test_list.txt", "phantom_truth.csv", "phantom.json",
     }  # fmt: skip
     entries = rows(release / "Data_Entry_2017_v2020.csv")
     assert ",".join(entries[0]).endswith("OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]")
     assert {len(row) for row in entries} == {11}
     films = sorted(path.name for path in (release / "images_001" / "images").iterdir())
     assert films == sorted(row[0] for row in entries[1:])
-    listed = [
-        line for part in ("train_val", "test") for line in (release / f"{part}_list.txt").read_text().splitlines()
-    ]
+    lists = (release / f"{part}_list.txt" for part in ("train_val", "test"))
+    listed = [line for path in lists for line in path.read_text().splitlines()]
     assert sorted(listed) == films
 
 

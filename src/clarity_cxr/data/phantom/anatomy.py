@@ -18,12 +18,12 @@ RIGHT, LEFT = 0, 1
 
 _K = 3072
 _LOW, _HIGH = -0.4, 1.5
-_POINTS = np.linspace(_LOW, _HIGH, _K)
+_POINTS = np.linspace(_LOW, _HIGH, _K, dtype=np.float32)
 
 
 def _table(at: list[float], values: list[float]) -> np.ndarray:
     """A smooth curve through knots, sampled over [_LOW, _HIGH] and held constant beyond the knots."""
-    return PchipInterpolator(at, values)(np.clip(_POINTS, at[0], at[-1]))
+    return PchipInterpolator(at, values)(np.clip(_POINTS, at[0], at[-1])).astype(np.float32)
 
 
 _T = [-0.1, 0.0, 0.006, 0.02, 0.1, 0.18, 0.26, 0.34, 0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.9, 1.0]
@@ -205,14 +205,14 @@ class Thorax:
         middle = self._middle_tables()
         rows = self._index(self.y, self.apex, self.base)
         lateral = rows + self.side * _K
-        self.cage = cage.astype(np.float32).take(rows)
+        self.cage = cage.take(rows)
         self.outer = self.cage - self.r
-        self.mediastinum = np.concatenate(middle).astype(np.float32).take(lateral) - self.r
+        self.mediastinum = np.concatenate(middle).take(lateral) - self.r
         width = patient.heart_width * changes.heart * (1.05 if self.pose.frontal_ap else 1.0)
         width *= 1 - 1.2 * changes.inflation
         hearts = [_HEART[RIGHT] * (0.6 + 0.4 * width) - patient.heart_turn, _HEART[LEFT] * width + patient.heart_turn]
         heart_rows = self._index(self.y, self.heart_top, self.heart_bottom)
-        self.heart = np.concatenate(hearts).astype(np.float32).take(heart_rows + self.side * _K) - self.r
+        self.heart = np.concatenate(hearts).take(heart_rows + self.side * _K) - self.r
         self.inner = -np.maximum(self.mediastinum, self.heart)
         self.dome = self._dome_table().take(self._index(self.r, 0.0, 1.0) + self.side * _K)
         self.above = self.dome - self.y
@@ -228,11 +228,11 @@ class Thorax:
         patient, changes = self.patient, self.changes
         bottom = float(_CAGE[-1]) * patient.cage_width * (1 + 0.6 * changes.inflation) + 0.5 * patient.cage_taper * 0.39
         across = (bottom - _POINTS) / (bottom - 0.04)
-        shape = _DOME.take(np.clip((across - _LOW) / (_HIGH - _LOW) * (_K - 1), 0, _K - 1).astype(np.intp))
+        shape = _DOME.take(self._index(across, 0.0, 1.0))
         height = patient.dome_height * (1 - changes.flattening)
         right = self.base - (height + changes.raised[RIGHT]) * shape
         left = self.base + patient.dome_offset - (height + changes.raised[LEFT]) * shape
-        return np.concatenate([right, left]).astype(np.float32)
+        return np.concatenate([right, left])
 
     @staticmethod
     def _index(values: Field, zero: float, one: float) -> NDArray[np.intp]:
@@ -248,7 +248,7 @@ class Thorax:
         """Half width of the body's silhouette at each pixel's height."""
         stout = 1 + 0.06 * self.patient.habitus
         rows = self._index(self.y, 0.0, 1.0)
-        return (_BODY * stout * (0.5 + 0.5 * self.patient.cage_width)).astype(np.float32).take(rows)
+        return (_BODY * (stout * (0.5 + 0.5 * self.patient.cage_width))).take(rows)
 
     def to_pixels(self, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Body coordinates to pixel coordinates (pixel edges are integers)."""

@@ -109,7 +109,7 @@ def _draw_film(
 
 def _vigour(site: Draws, wobble: Draws) -> float:
     """How strongly a finding shows: mostly clear, with a tail of subtle films."""
-    base = site.uniform(0.8, 1.2) if site.chance(0.85) else site.uniform(0.45, 0.8)
+    base = site.uniform(0.8, 1.2) if site.chance(0.88) else site.uniform(0.45, 0.8)
     return base * wobble.uniform(0.88, 1.12)
 
 

@@ -288,8 +288,8 @@ def pleural_thickening(film: Film, draws: Draws, vigour: float) -> list[Box]:
     thorax = film.thorax
     side = _side(draws)
     sign = 1 if side == LEFT else -1
-    apical = draws.chance(0.35)
-    thick, half, middle = draws.uniform(0.026, 0.046), draws.uniform(0.13, 0.22), draws.uniform(0.42, 0.62)
+    apical = draws.chance(0.3)
+    thick, half, middle = draws.uniform(0.03, 0.052), draws.uniform(0.13, 0.22), draws.uniform(0.42, 0.62)
     if apical:
         window = thorax.window(0.5 + sign * 0.19, thorax.apex + 0.06, 0.18, 0.10)
         wall = np.minimum(thorax.outer[window], (thorax.y[window] - np.float32(thorax.apex + 0.004)) * np.float32(0.75))
@@ -305,7 +305,7 @@ def pleural_thickening(film: Film, draws: Draws, vigour: float) -> list[Box]:
     band *= ramp(thickness - np.float32(0.004), 0.006)
     band *= thorax.side[window] == side
     band *= ramp(thorax.inside[window], 0.01)
-    band *= np.float32(0.36 * vigour)
+    band *= np.float32(0.32 * vigour)
     return _add(film, window, band)
 
 

@@ -233,6 +233,7 @@ class Film:
             shade *= ramp(thorax.y[rows, columns] - np.float32(centre[1] - 0.03), 0.26)
             shade *= np.float32(0.35) + np.float32(0.65) * ramp(thorax.above[rows, columns] + np.float32(0.01), 0.06)
             shade *= np.float32(0.03 + 0.09 * patient.breast)
+            self.solid[rows, columns] += shade
             self.attenuation[rows, columns] += shade
 
     def add_stomach(self) -> None:

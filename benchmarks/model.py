@@ -1,0 +1,164 @@
+"""CLARiTy against plain ViT-S, and against DenseNet-121 with 14 Grad-CAMs, in one run on one machine.
+
+    python benchmarks/model.py [--threads 2] [--batch 16] [--rounds 7]
+
+Peers: timm's `vit_small_patch16_224` (same backbone, one class token, no maps), and DenseNet-121 from
+timm with `pytorch_grad_cam.GradCAM`, one map per finding. Rounds of all contenders are interleaved and the median of the
+per-round ratios is reported, so that a machine's drift does not favour any of them. Random weights: speed only.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from clarity_cxr.findings import FINDINGS
+from clarity_cxr.localization.heatmaps import localization_heatmaps
+from clarity_cxr.models import Clarity, create_model
+from clarity_cxr.training.config import LossConfig
+from clarity_cxr.training.objective import combined_loss, loss_components
+from record import record
+
+GRAD_CAM_FILMS = 2
+"""Films per Grad-CAM round: it needs 14 backward passes each, and its cost per film does not depend on the batch."""
+
+
+def main() -> None:
+    """Measure and write `runs/benchmarks/model.json`."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    films = torch.randint(0, 256, (options.batch, 224, 224), dtype=torch.uint8)
+    student = create_model("clarity_s16_224")
+    plain = timm.create_model("vit_small_patch16_224", num_classes=len(FINDINGS), drop_path_rate=0.1)
+    densenet = timm.create_model("densenet121", num_classes=len(FINDINGS)).eval()
+    rows = []
+    for precision in ("float32", "bfloat16"):
+        rows += forward_rows(student, plain, films, precision, options.rounds)
+        rows += step_rows(student, plain, films, precision, options.rounds)
+    rows += grad_cam_rows(student, densenet, films[:GRAD_CAM_FILMS], options.rounds)
+    record("model", rows, threads=options.threads, batch=options.batch, rounds=options.rounds)
+
+
+def arguments() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=7)
+    return parser.parse_args()
+
+
+def forward_rows(
+    student: Clarity, plain: torch.nn.Module, films: torch.Tensor, precision: str, rounds: int
+) -> list[dict[str, object]]:
+    """Inference: grey films to probabilities and 14 heatmaps, against the plain transformer's logits."""
+    student.eval()
+    plain.eval()
+    images = student.preprocess(films)
+
+    def ours() -> None:
+        output = student(student.preprocess(films), return_attention=True)
+        assert output.attention is not None
+        localization_heatmaps(output.attention, output.heatmap, student.config.mask_threshold, 224)
+
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        times = interleaved([ours, lambda: plain(images)], rounds)
+    name = f"forward, probabilities and 14 heatmaps, {precision}"
+    return [ratio_row(name, times, len(films), "timm ViT-S/16 forward")]
+
+
+def step_rows(
+    student: Clarity, plain: torch.nn.Module, films: torch.Tensor, precision: str, rounds: int
+) -> list[dict[str, object]]:
+    """Training step: forward, all losses, backward, fused AdamW, against the plain transformer with one BCE."""
+    student.train()
+    plain.train()
+    for block in plain.blocks:
+        block.attn.fused_attn = precision == "float32"  # the faster of timm's own two paths on this kind of CPU
+    images = student.preprocess(films)
+    labels = (torch.rand(len(films), len(FINDINGS)) < 0.1).float()
+    priors = torch.rand(len(films), 4, 8, 8).repeat_interleave(16, 2).repeat_interleave(16, 3) > 0.5
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True) for model in (student, plain)]
+    loss_config = LossConfig()
+
+    def autocast() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+    def ours() -> None:
+        with autocast():
+            components = loss_components(student(images), labels, labels, priors, loss_config)
+        finish(combined_loss(components, loss_config), optimizers[0])
+
+    def theirs() -> None:
+        with autocast():
+            logits = plain(images)
+        finish(torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels), optimizers[1])
+
+    times = interleaved([ours, theirs], rounds)
+    return [ratio_row(f"training step, all losses, {precision}", times, len(films), "timm ViT-S/16 step")]
+
+
+def grad_cam_rows(
+    student: Clarity, densenet: torch.nn.Module, films: torch.Tensor, rounds: int
+) -> list[dict[str, object]]:
+    """14 maps per film, against DenseNet-121 with a Grad-CAM per finding."""
+    student.eval()
+    images = student.preprocess(films)
+    cam = GradCAM(model=densenet, target_layers=[densenet.features[-1]])
+
+    def ours() -> None:
+        with torch.inference_mode():
+            output = student(student.preprocess(films), return_attention=True)
+            assert output.attention is not None
+            localization_heatmaps(output.attention, output.heatmap, student.config.mask_threshold, 224)
+
+    def theirs() -> None:
+        for finding in range(len(FINDINGS)):
+            cam(input_tensor=images, targets=[ClassifierOutputTarget(finding)] * len(images))
+
+    times = interleaved([ours, theirs], max(rounds // 2, 3))
+    row = ratio_row("14 maps per film, float32", times, len(films), "DenseNet-121 + 14 Grad-CAMs")
+    return [row | {"speed-up": round(1 / float(str(row["ratio"])), 1)}]
+
+
+def finish(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Backward and update."""
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def interleaved(contenders: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each contender in each round, after one warm-up of each."""
+    for contender in contenders:
+        contender()
+    times: list[list[float]] = [[] for _ in contenders]
+    for _ in range(rounds):
+        for contender, taken in zip(contenders, times, strict=True):
+            begin = time.perf_counter()
+            contender()
+            taken.append(time.perf_counter() - begin)
+    return times
+
+
+def ratio_row(name: str, times: list[list[float]], films: int, peer: str) -> dict[str, object]:
+    """Median seconds of both, and the median of the rounds' ratios."""
+    ratios = [ours / theirs for ours, theirs in zip(*times, strict=True)]
+    return {
+        "what": name,
+        "ours ms/film": round(statistics.median(times[0]) / films * 1000, 2),
+        "peer": peer,
+        "peer ms/film": round(statistics.median(times[1]) / films * 1000, 2),
+        "ratio": round(statistics.median(ratios), 4),
+        "ratio range": f"{min(ratios):.3f}-{max(ratios):.3f}",
+    }
+
+
+if __name__ == "__main__":
+    main()

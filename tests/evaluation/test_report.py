@@ -1,0 +1,136 @@
+"""Report: a whole page for a whole run, and plain words for what is missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from clarity_cxr.cli.report import report
+from clarity_cxr.data.store import FilmStore
+from clarity_cxr.errors import ClarityError
+from clarity_cxr.evaluation.evaluate import evaluate
+from clarity_cxr.evaluation.report import build_report
+from clarity_cxr.evaluation.score import EvaluationOptions
+from clarity_cxr.findings import FINDINGS
+from clarity_cxr.models import create_model, save_checkpoint
+
+METRICS = pd.DataFrame(
+    {"epoch": [0, 1, 2], "step": [5, 10, 15], "train/L_total": [3.0, 2.0, 1.0], "val/udp": [0.3, 0.4, 0.5]}
+)
+
+
+class Balance(HTMLParser):
+    """Finds tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, phantom_store: FilmStore) -> Path:
+    root = tmp_path_factory.mktemp("report") / "a <run>"
+    (root / "train").mkdir(parents=True)
+    (root / "store").symlink_to(phantom_store.path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(root / "train" / "best.safetensors", create_model("clarity_t8_64"), provenance={"epoch": 2})
+    METRICS.to_csv(root / "train" / "metrics.csv", index=False)
+    evaluate(root / "train" / "best.safetensors", root / "store", root, EvaluationOptions(replicates=10))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return build_report(run, run).read_text(encoding="utf-8")
+
+
+def test_page_is_well_formed_and_has_every_section(page):
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == [
+        "Summary",
+        "Localisation",
+        "Each finding",
+        "Learning curves",
+        "ROC curves",
+        "Gallery",
+        "Where the numbers come from",
+    ]
+    assert 'class="missing"' not in page
+    for finding in FINDINGS:
+        assert finding.replace("_", " ") in page
+    for name in ("Random map", "Anatomical prior alone", "mean heatmap", "L_total", "research use only"):
+        assert name in page
+
+
+def test_page_is_self_contained(page):
+    assert "<script" not in page
+    assert "<link" not in page
+    assert "@import" not in page
+    assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_names_are_escaped(page):
+    assert "a &lt;run&gt;" in page
+    assert "a <run>" not in page
+
+
+def test_command_prints_the_path(run, tmp_path, capsys):
+    report(run, out=tmp_path / "new")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "new" / "report.html")
+
+
+@pytest.mark.parametrize("part", ["evaluation.json", "evaluation_predictions.npz", "train", "store"])
+def test_missing_parts_are_said(run, tmp_path, part):
+    for name in {"evaluation.json", "evaluation_predictions.npz", "train", "store"} - {part}:
+        (tmp_path / name).symlink_to(run / name)
+    text = build_report(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    assert f"{part}" in text
+    assert "is not there yet" in text
+
+
+def test_run_without_boxes_says_so(run, tmp_path):
+    for name in ("train", "store"):
+        (tmp_path / name).symlink_to(run / name)
+    text = (run / "evaluation.json").read_text()
+    result = json.loads(text)
+    nothing = {"paper": None, "all": None, "top": None}
+    result["localization"] = {"scored": False, "reason": "the store has no boxes"}
+    for key in ("msli", "best_control"):
+        result[key] = nothing
+    result["udp"] = None
+    result["intervals"] |= {"msli": nothing, "udp": None}
+    for values in result["per_finding"].values():
+        values["localization"] = None
+    (tmp_path / "evaluation.json").write_text(json.dumps(result))
+    page = build_report(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    assert "Localisation is not scored: the store has no boxes." in page
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(ClarityError, match=r"absent: no such folder"):
+        build_report(tmp_path / "absent", tmp_path)
+    with pytest.raises(ClarityError, match="nothing of a run"):
+        build_report(tmp_path, tmp_path)
+    (tmp_path / "evaluation.json").write_text("{ half")
+    with pytest.raises(ClarityError, match=r"evaluation\.json: cannot be read"):
+        build_report(tmp_path, tmp_path)
