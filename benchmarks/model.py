@@ -2,9 +2,9 @@
 
     python benchmarks/model.py [--threads 2] [--batch 16] [--rounds 7]
 
-Peers: timm's `vit_small_patch16_224` (same backbone, one class token, no maps), and DenseNet-121 from
-timm with `pytorch_grad_cam.GradCAM`, one map per finding. Rounds of all contenders are interleaved and the median of the
-per-round ratios is reported, so that a machine's drift does not favour any of them. Random weights: speed only.
+Peers: timm's `vit_small_patch16_224` (same backbone, one class token, no maps), and timm's DenseNet-121 with
+`pytorch_grad_cam.GradCAM`, one map per finding. Rounds of all contenders are interleaved and the median of the rounds'
+ratios is reported, so that a machine's drift does not favour any of them. Random weights: speed only.
 """
 
 import argparse
