@@ -79,3 +79,20 @@ def test_shipped_configs_are_right(path: Path) -> None:
     from clarity_cxr.cli.train import train
 
     assert config_mistakes(path, train) == []
+
+
+def test_options_read_as_they_are_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hyphens stand for underscores, and a bare flag for true."""
+    out = tmp_path / "release"
+    assert main(["phantom", "--out", str(out), "--films", "3", "--size", "64", "--boxed-share", "0.5"]) == 0
+    capsys.readouterr()
+    assert main(["check", str(out), "--fast", "--processes=1"]) in (0, 1)
+    assert "headers only" in capsys.readouterr().out
+
+
+def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", str(tmp_path / "nowhere"), "--out", str(tmp_path / "store")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("clarity prepare: ")
+    assert "nowhere" in error
+    assert "Traceback" not in error

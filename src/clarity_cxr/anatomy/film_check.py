@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from clarity_cxr.anatomy.builtin import BuiltinSegmenter, load_builtin
 from clarity_cxr.anatomy.regions import clean_organs, mediastinum
@@ -34,6 +35,7 @@ _LARGEST_LUNGS = 0.75
 _SMALLEST_RATIO = 0.12
 _LONGEST_CUT = 0.22
 _SMALLEST_CONTRAST = 0.3
+_SMALLEST_DETAIL = 0.005
 _BATCH = 64
 
 
@@ -70,10 +72,7 @@ def check_films(films: np.ndarray, segmenter: BuiltinSegmenter | None = None) ->
         One `FilmCheck` per film.
     """
     seen = (segmenter or _packaged_segmenter()).infer(films)
-    return [
-        _judge(*film) if film[-1].any() else FilmCheck(0.0, ("blank: all pixels are equal",))
-        for film in zip(seen.organs, seen.poses, seen.inverted, seen.pixels, strict=True)
-    ]
+    return [_judge(*film) for film in zip(seen.organs, seen.poses, seen.inverted, seen.pixels, strict=True)]
 
 
 def check_store(store: FilmStore) -> dict[str, FilmCheck]:
@@ -112,6 +111,10 @@ def _packaged_segmenter() -> BuiltinSegmenter:
 
 
 def _judge(organs: np.ndarray, poses: np.ndarray, inverted: float, pixels: np.ndarray) -> FilmCheck:
+    if not pixels.any():
+        return FilmCheck(0.0, ("blank: all pixels are equal",))
+    if np.abs(pixels - ndimage.uniform_filter(pixels, 3)).mean() < _SMALLEST_DETAIL:
+        return FilmCheck(0.0, ("smooth throughout, without the detail of a film",))
     reasons: list[str] = []
     if poses[0] < SMALLEST_SCORE:
         reasons.append(_POSE_WORDS[int(poses[1:].argmax()) + 1])

@@ -64,8 +64,9 @@ def _run(name: str, command: Callable[..., int | None], options: list[str]) -> i
 class _CommandParser(ArgumentParser):
     """Shows options as they are usually typed: --batch-size, --strict."""
 
-    def format_help(self) -> str:
-        return re.sub(r"--[a-z_.]+", lambda option: option.group().replace("_", "-"), super().format_help())
+    def format_help(self, *args: Any, **options: Any) -> str:
+        text = super().format_help(*args, **options)
+        return re.sub(r"--[a-z_.]+", lambda option: option.group().replace("_", "-"), text)
 
 
 def _normalise(options: list[str], hints: dict[str, Any]) -> list[str]:

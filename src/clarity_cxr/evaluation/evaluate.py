@@ -9,12 +9,13 @@ import torch
 
 from clarity_cxr import __version__
 from clarity_cxr.data.store import FilmStore, open_store
-from clarity_cxr.errors import ClarityError, StoreError
+from clarity_cxr.errors import StoreError
 from clarity_cxr.evaluation.predictions import Predictions, predict_store
 from clarity_cxr.evaluation.score import EvaluationOptions, score
 from clarity_cxr.evaluation.summary import plain
 from clarity_cxr.files import atomic_path, file_digest, write_json
 from clarity_cxr.models import Checkpoint, load_checkpoint
+from clarity_cxr.models.device import usable_device
 
 RESULT_FILE = "evaluation.json"
 PREDICTIONS_FILE = "evaluation_predictions.npz"
@@ -38,7 +39,7 @@ def evaluate(checkpoint: Path, store: Path, out: Path, options: EvaluationOption
         ClarityError: the device is not there, or the results cannot be written.
     """
     options = options or EvaluationOptions()
-    _check_device(options.device)
+    usable_device(options.device)
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
@@ -101,10 +102,3 @@ def _write_predictions(path: Path, predictions: Predictions, store: FilmStore) -
             probabilities=predictions.probabilities,
             labels=store.labels[rows],
         )
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ClarityError(f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try cpu") from error

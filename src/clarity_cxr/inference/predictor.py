@@ -14,6 +14,7 @@ from clarity_cxr.errors import ClarityError, FilmError
 from clarity_cxr.localization.boxes import find_boxes
 from clarity_cxr.localization.heatmaps import localization_heatmaps
 from clarity_cxr.models import Checkpoint, load_checkpoint
+from clarity_cxr.models.device import usable_device
 
 DEFAULT_BOX_THRESHOLD = 0.5
 """Heat a box starts at for findings whose threshold the checkpoint does not hold (half the film's peak)."""
@@ -99,7 +100,7 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu", decision_threshold: float = 0.5) -> None:
         if not 0 <= decision_threshold <= 1:
             raise ClarityError(f"decision threshold {decision_threshold}: expected a probability from 0 to 1")
-        self.device = _device(device)
+        self.device = usable_device(device)
         self.model = checkpoint.model.to(self.device).eval()
         self.metadata = checkpoint.metadata
         self.findings = checkpoint.metadata.findings
@@ -219,12 +220,3 @@ def as_grey(film: np.ndarray | Path | str) -> np.ndarray:
             raise FilmError(f"film array with values from {low:g} to {high:g}: floats must lie in [0, 1]")
         return np.round(film * 255).astype(np.uint8)
     raise FilmError(f"film array of type {film.dtype}: expected uint8, uint16, or floats in [0, 1]")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ClarityError(f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try cpu") from error
-    return device
