@@ -60,7 +60,10 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, floa
         train = ["train", "--config", options.config, "--store", options.store, "--out", str(out / "train")]
         clarity(out, [*train, "--run.seed", str(seed), *VARIANTS[name]])
         weights = str(out / "train/best.safetensors")
-        clarity(out, ["evaluate", "--checkpoint", weights, "--store", options.store, "--out", str(out)])
+        clarity(
+            out,
+            ["evaluate", "--checkpoint", weights, "--store", options.store, "--out", str(out), "--replicates", "20"],
+        )
     return read_measures(json.loads((out / "evaluation.json").read_text()), out, options.store)
 
 

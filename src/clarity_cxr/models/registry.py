@@ -57,14 +57,14 @@ def clarity_s16_512() -> ModelConfig:
 
 @register
 def clarity_t8_64() -> ModelConfig:
-    """A tiny one for the demo and for tests on phantoms: 64 px, 8 x 8 patches, no dropout."""
+    """A tiny one for the demo and for tests on phantoms: 64 px, 8 x 8 patches of 8 px, no dropout."""
     return ModelConfig(
         "clarity_t8_64",
         image_size=64,
         patch_size=8,
-        width=128,
+        width=96,
         depth=6,
-        heads=4,
+        heads=3,
         attention_blocks=4,
         token_blocks=4,
         pool_dropout=0.0,
