@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
-DEMO_FILMS ?= 9000
+DEMO_FILMS ?= 10000
 DEMO_OPTIONS ?=
 BOXED_FILMS = $$(tail -n +2 $(DEMO)/release/BBox_List_2017.csv | cut -d, -f1 | uniq | head -n 24 \
 	| sed 's|^|$(DEMO)/release/images_*/images/|')
@@ -31,7 +31,7 @@ $(READY): pyproject.toml requirements/dev.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --processes 2
+	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --rarity 0.2 --processes 2
 	$(BIN)/clarity check $(DEMO)/release
 	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64
 	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/train $(DEMO_OPTIONS)

@@ -19,11 +19,14 @@ COMMANDS = {
     "phantom": "Draw a synthetic release to try everything on.",
     "check": "Look for whatever is wrong with a release.",
     "prepare": "Pack a release into a store of small grey films.",
+    "anatomy": "Make anatomical priors for a release or a store.",
     "train": "Train a CLARiTy on a store.",
     "evaluate": "Score a checkpoint on a store: what and where.",
     "predict": "Findings, boxes and overlays for films.",
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
     "report": "Make one page out of a run: table, curves, gallery.",
+    "anatomy-sheet": "Draw the outlined anatomy of a store's films.",
+    "anatomy-train": "Train or cross-validate the built-in anatomy segmenter.",
 }
 
 
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"clarity: unknown command {name!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    command = getattr(importlib.import_module(f"clarity_cxr.cli.{name}"), name)
+    module = name.replace("-", "_")
+    command = getattr(importlib.import_module(f"clarity_cxr.cli.{module}"), module)
     try:
         return _run(name, command, options)
     except ClarityError as error:
@@ -55,7 +59,7 @@ def _run(name: str, command: Callable[..., int | None], options: list[str]) -> i
     parser, positionals = build_parser(name, command)
     options = _normalise(options, get_type_hints(command))
     _check_config_files(parser, command, options)
-    values: dict[str, Any] = vars(parser.instantiate_classes(parser.parse_args(options)))
+    values: dict[str, Any] = parser.instantiate(parser.parse_args(options)).as_dict()
     values.pop("config", None)
     leading = [values.pop(positional) for positional in positionals]
     return command(*leading, **values) or 0
