@@ -23,15 +23,25 @@ def make_recipe(store: FilmStore) -> ClarityRecipe:
 
 def test_no_decay_on_norms_biases_tokens_and_positions() -> None:
     model = create_model("clarity_t8_64", **SMALL)
-    decayed, plain = parameter_groups(model, 0.05)
+    groups = parameter_groups(model, OptimizationConfig(weight_decay=0.05))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    without = {names[id(parameter)] for parameter in plain["params"]}
-    with_decay = {names[id(parameter)] for parameter in decayed["params"]}
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
-    assert without | with_decay == set(names.values())
-    assert {"backbone.class_tokens", "backbone.positions", "backbone.norm.weight"} <= without
-    assert all(name.endswith(".weight") or name == "pooling.weights" for name in with_decay)
-    assert not any("norm" in name for name in with_decay)
+    by_decay = {
+        decay: {names[id(p)] for group in groups if group["weight_decay"] == decay for p in group["params"]}
+        for decay in (0.05, 0.0)
+    }
+    assert by_decay[0.05] | by_decay[0.0] == set(names.values())
+    assert not by_decay[0.05] & by_decay[0.0]
+    assert {"backbone.class_tokens", "backbone.positions", "backbone.norm.weight"} <= by_decay[0.0]
+    assert "pooling.weights" in by_decay[0.05]
+    assert not any("norm" in name or name.endswith("bias") for name in by_decay[0.05])
+
+
+def test_heads_can_learn_faster_than_the_backbone() -> None:
+    model = create_model("clarity_t8_64", **SMALL)
+    groups = parameter_groups(model, OptimizationConfig(learning_rate=1e-4, head_learning_rate_scale=20.0))
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(1e-4 if name.startswith("backbone.") else 2e-3), name
 
 
 def test_schedule_warms_up_and_follows_half_a_cosine() -> None:
@@ -79,7 +89,7 @@ def test_dropout_is_keyed_by_seed_and_step(phantom_store: FilmStore) -> None:
 def test_learns_to_tell_two_films_apart(phantom_store: FilmStore) -> None:
     """The whole step, optimizer included, brings the loss of one small batch down."""
     recipe = make_recipe(phantom_store)
-    optimizer = torch.optim.AdamW(parameter_groups(recipe.model, 0.0), lr=3e-3)
+    optimizer = torch.optim.AdamW(parameter_groups(recipe.model, OptimizationConfig(learning_rate=3e-3)))
     batch = TrainingFilms(phantom_store)[0, phantom_store.rows("train")[:8]]
     losses = []
     for _ in range(25):

@@ -87,9 +87,7 @@ class ClarityRecipe(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, no decay on vectors, tokens and positions; cosine with warm-up, per step."""
         options = self.optimization
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, options.weight_decay), lr=options.learning_rate, fused=True
-        )
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, options), lr=options.learning_rate, fused=True)
         total = options.epochs * self.steps_per_epoch
         warmup = round(options.warmup_epochs * self.steps_per_epoch)
         floor = options.final_learning_rate / options.learning_rate
@@ -99,12 +97,25 @@ class ClarityRecipe(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices and kernels with decay; norms, biases, class tokens and positions without."""
-    decayed, plain = [], []
+def parameter_groups(model: nn.Module, options: OptimizationConfig) -> list[dict[str, Any]]:
+    """Backbone and heads, each in two: matrices and kernels with decay; norms, biases, tokens and positions without.
+
+    Args:
+        model: a `Clarity`; what is not under `backbone` is a head.
+        options: learning rates and weight decay.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        (plain if parameter.ndim < 2 or name.split(".")[-1] in NO_DECAY else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        decayed = parameter.ndim >= 2 and name.split(".")[-1] not in NO_DECAY
+        groups.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": options.learning_rate * (1.0 if in_backbone else options.head_learning_rate_scale),
+            "weight_decay": options.weight_decay if decayed else 0.0,
+        }
+        for (in_backbone, decayed), parameters in groups.items()
+    ]
 
 
 def cosine_with_warmup(step: int, warmup: int, total: int, floor: float) -> float:
