@@ -128,3 +128,20 @@ def test_store_of_another_size(
     assert "64" in message
     assert "224" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_priors_made_from_other_films_are_refused(
+    config: Path, phantom_store: FilmStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+    import shutil
+
+    copy = tmp_path / "store"
+    shutil.copytree(phantom_store.path, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["priors"]["film_digest"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    words = ["train", "--config", str(config), "--store", str(copy), "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "its priors were made from other films" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from clarity_cxr.anatomy.store_priors import verify_priors
 from clarity_cxr.data.augmentation import AugmentationConfig
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.errors import ConfigError, TrainingError
@@ -50,13 +51,15 @@ def train(
 
     Raises:
         ConfigError: the folder holds a run of another config.
-        StoreError: the store does not fit the model.
+        StoreError: the store does not fit the model, or its priors were made from other films.
         TrainingError: no training films, or a loss that is not finite.
     """
     L.seed_everything(run.seed, verbose=False)
     student = create_model(model.name, weights=model.weights, **model.overrides())
     films = open_store(store, size=student.config.image_size)
     settings = _settings(model, augmentation, loss, optimization, run) | {"data": films.fingerprint}
+    if films.priors is not None:
+        verify_priors(films)
     _claim(out, settings)
     _announce(films, student, loss)
 
