@@ -49,7 +49,7 @@ def extract(store: FilmStore, weights: Path) -> np.ndarray:
     features = []
     with torch.inference_mode():
         for begin in range(0, len(store), 32):
-            films = torch.from_numpy(store.films[begin : begin + 32]).float().unsqueeze(1) / 255
+            films = torch.from_numpy(np.array(store.films[begin : begin + 32])).float().unsqueeze(1) / 255
             tokens = model.eval().forward_features((films - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
             features.append(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1).numpy())
     return np.concatenate(features)
