@@ -18,8 +18,7 @@ class ClassRowAttention(Attention):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Self-attention on normed tokens (B, T, D); masks are not supported.
 
-        Fused, but for bf16 training on the CPU, where the fused kernel's backward is slower than explicit softmax
-        (`benchmarks/train_step.py` measures both).
+        Fused, but for bf16 training on the CPU, where explicit softmax spares the fused kernel's slow backward.
         """
         query, key, value = self._project(x)
         if x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
