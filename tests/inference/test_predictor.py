@@ -10,7 +10,8 @@ from PIL import Image
 import clarity_cxr
 from clarity_cxr.errors import CheckpointError, ClarityError, FilmError
 from clarity_cxr.findings import FINDINGS
-from clarity_cxr.inference.predictor import DEFAULT_BOX_THRESHOLD, FilmPrediction, Predictor, film_boxes
+from clarity_cxr.inference.prediction import DEFAULT_BOX_THRESHOLD, FilmPrediction, film_boxes
+from clarity_cxr.inference.predictor import Predictor
 from tests.inference.conftest import THRESHOLDS, make_film
 
 

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.findings import BOXED_FINDINGS, FINDINGS
-from clarity_cxr.inference.predictor import FilmPrediction, Predictor
+from clarity_cxr.inference.prediction import FilmPrediction
+from clarity_cxr.inference.predictor import Predictor
 from clarity_cxr.localization.drawing import (
     MUTED_COLOUR,
     STRIP_COLOUR,

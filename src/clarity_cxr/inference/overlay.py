@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from clarity_cxr.findings import FINDINGS
-from clarity_cxr.inference.predictor import FilmPrediction
+from clarity_cxr.inference.prediction import FilmPrediction
 from clarity_cxr.localization.drawing import (
     MUTED_COLOUR,
     Entry,

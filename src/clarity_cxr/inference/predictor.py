@@ -1,88 +1,17 @@
-"""One checkpoint, any film: probabilities, decisions, and boxes in the film's own pixels."""
+"""A checkpoint applied to films by torch."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from clarity_cxr.data.images import read_film, resize_film
-from clarity_cxr.errors import ClarityError, FilmError
-from clarity_cxr.localization.boxes import find_boxes
-from clarity_cxr.localization.heatmaps import localization_heatmaps
+from clarity_cxr.data.images import resize_film
+from clarity_cxr.errors import ClarityError
+from clarity_cxr.inference.film_model import FilmModel
+from clarity_cxr.inference.prediction import FilmPrediction, as_grey, assemble_prediction, box_thresholds
 from clarity_cxr.models import Checkpoint, load_checkpoint
 from clarity_cxr.models.device import usable_device
-
-DEFAULT_BOX_THRESHOLD = 0.5
-"""Heat a box starts at for findings whose threshold the checkpoint does not hold (half the film's peak)."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """Where a finding is, in pixels of the original film: half-open [x0, x1) x [y0, y1).
-
-    Attributes:
-        finding: one of `clarity_cxr.findings.FINDINGS`.
-        x0, y0, x1, y1: edges; x grows to the right and y downwards.
-        score: mean heat inside the box times the finding's probability.
-        threshold: heat that the box's component exceeds.
-    """
-
-    finding: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    score: float
-    threshold: float
-
-
-@dataclass(frozen=True)
-class FilmPrediction:
-    """What a model says about one film.
-
-    Attributes:
-        width, height: the original film, pixels.
-        probabilities: finding -> probability.
-        decisions: finding -> whether its probability reaches the decision threshold.
-        boxes: boxes of the findings decided positive; of one finding, the component with the most heat first.
-        thresholds: finding -> heat above which a pixel belongs to a box.
-        heatmaps: (C, S, S) float32, Xi: attention inside the foreground mask, each finding scaled to [0, 1].
-        attention: (C, N, N) float32, attention maps A of the class tokens.
-        masks: (C, N, N) bool, foreground masks S_f (all True for a model without SegmentCAM).
-    """
-
-    width: int
-    height: int
-    probabilities: dict[str, float]
-    decisions: dict[str, bool]
-    boxes: list[Box]
-    thresholds: dict[str, float]
-    heatmaps: np.ndarray
-    attention: np.ndarray
-    masks: np.ndarray
-
-    @property
-    def positives(self) -> list[str]:
-        """The findings decided positive, most probable first."""
-        positive = [name for name, decided in self.decisions.items() if decided]
-        return sorted(positive, key=lambda name: -self.probabilities[name])
-
-    def to_json(self) -> dict[str, Any]:
-        """The prediction without its maps, as plain values that `json.dump` writes."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
-            "decisions": self.decisions,
-            "boxes": [
-                {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(box).items()}
-                for box in self.boxes
-            ],
-        }
 
 
 class Predictor:
@@ -102,12 +31,12 @@ class Predictor:
             raise ClarityError(f"decision threshold {decision_threshold}: expected a probability from 0 to 1")
         self.device = usable_device(device)
         self.model = checkpoint.model.to(self.device).eval()
+        self.film_model = FilmModel(self.model).eval()
         self.metadata = checkpoint.metadata
         self.findings = checkpoint.metadata.findings
         self.image_size = checkpoint.metadata.image_size
         self.decision_threshold = decision_threshold
-        stored = checkpoint.metadata.thresholds or {}
-        self.thresholds = {name: float(stored.get(name, DEFAULT_BOX_THRESHOLD)) for name in self.findings}
+        self.thresholds = box_thresholds(self.findings, checkpoint.metadata.thresholds)
 
     def predict(self, film: np.ndarray | Path | str) -> FilmPrediction:
         """Predict one film; see `predict_batch`."""
@@ -127,48 +56,19 @@ class Predictor:
             return []
         grey = [as_grey(film) for film in films]
         batch = np.stack([resize_film(film, self.image_size) for film in grey])
-        maps = self._forward(torch.from_numpy(batch).to(self.device))
-        arrays = {name: tensor.cpu().numpy() for name, tensor in maps.items()}
+        with torch.inference_mode():
+            output = self.film_model(torch.from_numpy(batch).to(self.device))
+        maps = {name: tensor.cpu().numpy() for name, tensor in output._asdict().items()}
         return [
-            self._assemble(film.shape, {name: array[position] for name, array in arrays.items()})
+            assemble_prediction(
+                self.findings,
+                film.shape,
+                {name: values[position] for name, values in maps.items()},
+                self.thresholds,
+                self.decision_threshold,
+            )
             for position, film in enumerate(grey)
         ]
-
-    @torch.inference_mode()
-    def _forward(self, films: Tensor) -> dict[str, Tensor]:
-        """Maps of a batch of films (B, S, S) uint8."""
-        output = self.model(self.model.preprocess(films), return_attention=True)
-        attention = output.attention.float()
-        threshold = self.model.config.mask_threshold
-        heatmap = None if output.heatmap is None else output.heatmap.float()
-        return {
-            "probabilities": output.probabilities.float(),
-            "attention": attention,
-            "masks": torch.ones_like(attention, dtype=torch.bool) if heatmap is None else heatmap > threshold,
-            "heatmaps": localization_heatmaps(attention, heatmap, threshold, self.image_size),
-        }
-
-    def _assemble(self, shape: tuple[int, ...], maps: Mapping[str, np.ndarray]) -> FilmPrediction:
-        height, width = shape
-        probabilities = dict(zip(self.findings, maps["probabilities"].astype(float).tolist(), strict=True))
-        decisions = {name: value >= self.decision_threshold for name, value in probabilities.items()}
-        boxes = [
-            box
-            for name, heatmap in zip(self.findings, maps["heatmaps"], strict=True)
-            if decisions[name]
-            for box in film_boxes(name, heatmap, self.thresholds[name], probabilities[name], width, height)
-        ]
-        return FilmPrediction(
-            width=width,
-            height=height,
-            probabilities=probabilities,
-            decisions=decisions,
-            boxes=boxes,
-            thresholds=self.thresholds,
-            heatmaps=maps["heatmaps"],
-            attention=maps["attention"],
-            masks=maps["masks"],
-        )
 
 
 def load(path: str | Path, device: str = "cpu", *, decision_threshold: float = 0.5) -> Predictor:
@@ -184,39 +84,3 @@ def load(path: str | Path, device: str = "cpu", *, decision_threshold: float = 0
         ClarityError: the device does not exist here, or the threshold is not in [0, 1].
     """
     return Predictor(load_checkpoint(Path(path)), device=device, decision_threshold=decision_threshold)
-
-
-def film_boxes(
-    finding: str, heatmap: np.ndarray, threshold: float, probability: float, width: int, height: int
-) -> list[Box]:
-    """Boxes of one finding's heatmap (S, S), in pixels of a film of `width` x `height`, most heat first."""
-    found = find_boxes(heatmap, threshold)
-    across, down = width / heatmap.shape[1], height / heatmap.shape[0]
-    boxes = []
-    for k in np.argsort(-found.total_heat, kind="stable"):
-        x0, y0, x1, y1 = found.boxes[k].tolist()
-        score = float(found.mean_heat[k]) * probability
-        boxes.append(Box(finding, x0 * across, y0 * down, x1 * across, y1 * down, score, threshold))
-    return boxes
-
-
-def as_grey(film: np.ndarray | Path | str) -> np.ndarray:
-    """Read a film, or bring an array (H, W) of uint8, uint16 or floats in [0, 1] to uint8.
-
-    Raises:
-        FilmError: the file cannot be decoded, or the array is of another shape, type or range.
-    """
-    if isinstance(film, str | Path):
-        return read_film(Path(film))
-    if film.ndim != 2 or 0 in film.shape:
-        raise FilmError(f"film array of shape {film.shape}: expected a grey image (height, width)")
-    if film.dtype == np.uint8:
-        return film
-    if film.dtype == np.uint16:
-        return ((film.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if np.issubdtype(film.dtype, np.floating):
-        low, high = float(film.min()), float(film.max())
-        if not (low >= 0 and high <= 1):
-            raise FilmError(f"film array with values from {low:g} to {high:g}: floats must lie in [0, 1]")
-        return np.round(film * 255).astype(np.uint8)
-    raise FilmError(f"film array of type {film.dtype}: expected uint8, uint16, or floats in [0, 1]")

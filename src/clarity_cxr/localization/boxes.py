@@ -1,8 +1,8 @@
-"""Boxes of the 8-connected components of a heatmap above a threshold, at one threshold or at many at once.
+"""Boxes of the 8-connected components of a heatmap above a threshold, at one threshold or at many at once. NumPy only.
 
 The components are found on horizontal runs, not on pixels: one pass over the map yields the runs of *all* thresholds
 (a pixel that is higher than its left neighbour starts a run at every threshold between the two), and runs that touch
-in neighbouring rows are joined as a sparse graph. The cost grows with the number of runs, so a sweep over 99
+in neighbouring rows are joined. The cost grows with the number of runs, so a sweep over 99
 thresholds costs far less than 99 labelings.
 """
 
@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 _CELLS_PER_CHUNK = 500_000
 """Map pixels handled at once, which bounds the memory of a sweep (about a hundred MB at 99 thresholds)."""
@@ -32,7 +30,8 @@ class ComponentBoxes(NamedTuple):
 class SweptBoxes(NamedTuple):
     """The components of many maps above many thresholds, ordered by map, then threshold, then first pixel.
 
-    `map_index` (k,) and `threshold_index` (k,) say where each component comes from; the others as `ComponentBoxes`.
+    `map_index` (k,) and `threshold_index` (k,) say where each component comes from; `pixels` (k,) is its area; the
+    others as `ComponentBoxes`.
     """
 
     map_index: NDArray[np.int64]
@@ -40,6 +39,7 @@ class SweptBoxes(NamedTuple):
     boxes: NDArray[np.float64]
     mean_heat: NDArray[np.float64]
     total_heat: NDArray[np.float64]
+    pixels: NDArray[np.int64]
 
 
 def find_boxes(heatmap: NDArray[np.floating], threshold: float) -> ComponentBoxes:
@@ -119,6 +119,7 @@ def _sweep_chunk(maps: NDArray[np.floating], thresholds: NDArray[np.float64], fi
         boxes[order],
         (total / pixels)[order],
         total[order],
+        pixels[order].astype(np.int64),
     )
 
 
@@ -150,14 +151,24 @@ def _edge_keys(low: NDArray[np.int16], high: NDArray[np.int16], thresholds: int)
     return keys
 
 
-def _join_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> tuple[NDArray[np.int32], int]:
-    """Component of every run and their number; runs of neighbouring rows join if they touch, corners included."""
+def _join_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> tuple[NDArray[np.int64], int]:
+    """Component of every run and their number; runs of neighbouring rows join if they touch, corners included.
+
+    Every run points to the lowest run known to be of its component; in each round the pairs that still point to
+    different ones are joined, and pointers are followed to their ends.
+    """
     lowest = np.searchsorted(ends, starts + stride, side="left")
     highest = np.searchsorted(starts, ends + stride, side="right")
     degree = highest - lowest
-    pointers = np.concatenate([[0], np.cumsum(degree)])
-    neighbours = np.arange(pointers[-1]) - np.repeat(pointers[:-1] - lowest, degree)
-    count = len(starts)
-    graph = csr_array((np.ones(len(neighbours), dtype=np.int8), neighbours, pointers), shape=(count, count))
-    components, component = connected_components(graph, directed=False)
-    return component, components
+    runs = np.arange(len(starts))
+    above = np.repeat(runs, degree)
+    below = np.arange(len(above)) - np.repeat(np.cumsum(degree) - degree - lowest, degree)
+    root = runs.copy()
+    while len(above):
+        np.minimum.at(root, np.maximum(root[above], root[below]), np.minimum(root[above], root[below]))
+        while np.any(root[root] != root):
+            root = root[root]
+        apart = root[above] != root[below]
+        above, below = above[apart], below[apart]
+    first = root == runs
+    return (np.cumsum(first) - 1)[root], int(first.sum())
