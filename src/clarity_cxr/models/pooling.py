@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from clarity_cxr.models.dropout import Dropout
+
 
 class AttentionPooling(nn.Module):
     """Weighted sum over the embedding with learned, image-independent weights (Eq. 8 and 9).
@@ -16,7 +18,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, classes: int, width: int, dropout: float) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.randn(classes, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, class_tokens: Tensor) -> Tensor:
         """(B, C, D) class tokens to (B, C) logits."""
@@ -28,7 +30,7 @@ class MeanPooling(nn.Module):
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, class_tokens: Tensor) -> Tensor:
         """(B, C, D) class tokens to (B, C) logits."""

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from clarity_cxr.models.config import ModelConfig
+from clarity_cxr.models.dropout import use_cheap_dropout
 
 
 class ClassRowAttention(Attention):
@@ -18,10 +19,11 @@ class ClassRowAttention(Attention):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Self-attention on normed tokens (B, T, D); masks are not supported.
 
-        Fused, but for bf16 training on the CPU, where explicit softmax spares the fused kernel's slow backward.
+        Fused, but on a CPU explicit where it trains in bf16 or with dropout: both make the fused kernel slow there.
         """
         query, key, value = self._project(x)
-        if x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        dropped = self.training and self.attn_drop.p > 0
+        if x.device.type == "cpu" and torch.is_grad_enabled() and (dropped or torch.is_autocast_enabled("cpu")):
             weights = ((query * self.scale) @ key.transpose(-2, -1)).softmax(dim=-1)
             return self._merge(self.attn_drop(weights).to(value.dtype) @ value)
         return self._merge(self._fused(query, key, value))
@@ -100,6 +102,7 @@ class ClassTokenTransformer(nn.Module):
             )
             for rate in rates
         )
+        use_cheap_dropout(self.blocks)
         self.norm = norm_layer(config.width)
         self.initialize()
 
@@ -127,7 +130,7 @@ class ClassTokenTransformer(nn.Module):
         config = self.config
         classes = config.classes
         patches = self.patch_embed(images)
-        tokens = torch.cat([self.class_tokens.expand(len(images), -1, -1), patches], dim=1) + self.positions
+        tokens = torch.cat([self.class_tokens.expand(images.shape[0], -1, -1), patches], dim=1) + self.positions
         kept_tokens, kept_rows = [], []
         for index, block in enumerate(self.blocks):
             if return_attention and index >= config.depth - config.attention_blocks:
