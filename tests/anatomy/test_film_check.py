@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from clarity_cxr.anatomy.film_check import (
     FilmCheck,
@@ -12,6 +14,8 @@ from clarity_cxr.anatomy.film_check import (
     film_warnings,
     implausibilities,
 )
+from clarity_cxr.cli.check import check
+from clarity_cxr.cli.prepare import prepare
 from clarity_cxr.data.images import read_film, resize_film
 from clarity_cxr.data.phantom import PhantomConfig, draw_films
 from clarity_cxr.data.store import open_store
@@ -96,6 +100,13 @@ def test_doubtful_films_of_a_store_and_a_folder_are_listed(store: Path, release:
     failed = check_store(open_store(store))
     assert {names[4], names[9]} <= failed.keys()
     assert len(failed) < 10
+    table = pd.read_csv(store / "film_check.csv").set_index("image_id")
+    assert table.index.tolist() == list(failed)
+    assert table.loc[names[4], "reasons"] == "; ".join(failed[names[4]].reasons)
+    array[5] = 255 - array[5]
+    array.flush()
+    again = check_store(open_store(store))
+    assert again == failed, "the second call reads what the first has written"
     paths = sorted(release.glob("images*/**/*.png"))
     paths[0].write_bytes(b"")
     failed_files = check_files(paths)
@@ -112,3 +123,20 @@ def test_warnings_name_the_most_doubtful_first():
         "  f2: rotated by 180 degrees (score 0.20)",
         "  and 1 more",
     ]
+
+
+def test_check_and_prepare_warn_of_an_inverted_film_and_fail_if_strict(release: Path, tmp_path: Path, capsys):
+    film = sorted(release.glob("images*/**/*.png"))[7]
+    Image.fromarray(255 - read_film(film)).save(film)
+    assert check(release, processes=1) == 0
+    assert f"{film.relative_to(release)}: grey scale inverted" in capsys.readouterr().out.replace("\n", "")
+    assert check(release, processes=1, strict=True) == 1
+    assert check(release, processes=1, strict=True, fast=True) == 0, "headers do not tell"
+
+    out = tmp_path / "out"
+    assert prepare(release, out=out, size=64, processes=1) == 0
+    warned = capsys.readouterr().err
+    assert f"{film.name}: grey scale inverted" in warned
+    assert str(out / "film_check.csv") in warned
+    assert prepare(release, out=out, size=64, processes=1, strict=True) == 1
+    assert prepare(release, out=out, size=64, processes=1, strict=True, film_check=False) == 0

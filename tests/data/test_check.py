@@ -35,7 +35,7 @@ def test_a_sound_release_passes_with_its_counts(small_release: SmallRelease) -> 
 
     assert report.problems == []
     assert report.passed
-    assert (report.films, report.found, report.orphans, report.unused_entries) == (60, 60, 0, 0)
+    assert (report.films, len(report.paths), report.orphans, report.unused_entries) == (60, 60, 0, 0)
     for split in ("train", "val", "test"):
         here = films[films["split"] == split]
         assert report.counts.at["Films", split] == len(here)

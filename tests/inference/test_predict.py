@@ -36,7 +36,7 @@ def test_folder_keeps_its_subfolders(checkpoint, films, tmp_path):
     assert written(out) == {"predictions.csv"} | {f"{stem}{end}" for stem in stems for end in (".json", ".png")}
     table = pd.read_csv(out / "predictions.csv")
     assert list(table["film"]) == ["deep/one.png", "one.png", "three.jpg", "two.png"]
-    assert list(table.columns) == ["film", "width", "height", "positive", "boxes", *FINDINGS, "error"]
+    assert list(table.columns) == ["film", "width", "height", "positive", "boxes", *FINDINGS, "warnings", "error"]
     one = result(out, "one")
     assert (one["film"], one["width"], one["height"]) == ("one.png", 80, 96)
     assert one["run"]["checkpoint_sha256"] == file_digest(checkpoint)
@@ -193,3 +193,15 @@ def test_overlay_shows_truth_in_green_and_is_grey_without_positives(checkpoint):
     truth = [TruthBox("Mass", 100, 100, 300, 300)]
     marked = np.asarray(prediction_overlay(film, prediction, truth))[:512]
     assert (marked == TRUTH_COLOUR).all(axis=-1).sum() > 200
+
+
+def test_films_that_are_no_chest_films_are_warned_of_and_fail_if_strict(checkpoint, films, tmp_path, capsys):
+    out = tmp_path / "out"
+    Image.fromarray(np.full((60, 50), 7, dtype=np.uint8)).save(films / "blank.png")
+    assert predict([films / "blank.png"], checkpoint=checkpoint, out=out) == 0
+    assert "warning: blank.png: may not be a whole upright frontal chest film: blank" in capsys.readouterr().err
+    assert result(out, "blank")["warnings"] == ["blank: all pixels are equal"]
+    assert pd.read_csv(out / "predictions.csv").loc[0, "warnings"] == "blank: all pixels are equal"
+    assert predict([films / "blank.png"], checkpoint=checkpoint, out=out, strict=True) == 1
+    assert f"{films / 'blank.png'}: may not be a whole" in capsys.readouterr().err
+    assert written(out) == {"predictions.csv"}

@@ -96,7 +96,8 @@ class BuiltinSegmenter:
     def infer(self, films: np.ndarray) -> Inference:
         """All that the network says about a batch of films (B, H, W) uint8."""
         with torch.inference_mode():
-            inputs = standardize(torch.from_numpy(np.array(films)).to(self.device))
+            films = np.where(np.ptp(films, axis=(1, 2), keepdims=True) > 0, films, 0)
+            inputs = standardize(torch.from_numpy(films).to(self.device))
             organs, poses, inverted = self.network(inputs.contiguous(memory_format=torch.channels_last))
             organs = organs.sigmoid() * inputs[:, 0].flatten(1).any(dim=1).view(-1, 1, 1, 1)
             outputs = (organs, poses.softmax(dim=1), inverted.sigmoid(), inputs[:, 0])

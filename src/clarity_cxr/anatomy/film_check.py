@@ -5,19 +5,27 @@ cut and implausible lungs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from clarity_cxr.anatomy.builtin import BuiltinSegmenter, load_builtin
 from clarity_cxr.anatomy.regions import clean_organs, mediastinum
 from clarity_cxr.data.images import read_film, resize_film
+from clarity_cxr.data.release import Problem
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import FilmError
+from clarity_cxr.files import atomic_path, output_errors
 from clarity_cxr.progress import progress_bar
+
+STORE_REPORT = "film_check.csv"
+"""Table of a store's films that do not pass."""
 
 SMALLEST_SCORE = 0.8
 """Below this probability of an upright film the likeliest other pose is named; the same for the grey scale."""
@@ -37,6 +45,8 @@ _LONGEST_CUT = 0.22
 _SMALLEST_CONTRAST = 0.3
 _SMALLEST_DETAIL = 0.005
 _BATCH = 64
+_READERS = 2
+_SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,9 @@ class FilmCheck:
     @property
     def passed(self) -> bool:
         return not self.reasons
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.reasons) or 'passed'} (score {self.score:.2f})"
 
 
 def check_film(film: np.ndarray, segmenter: BuiltinSegmenter | None = None) -> FilmCheck:
@@ -75,11 +88,33 @@ def check_films(films: np.ndarray, segmenter: BuiltinSegmenter | None = None) ->
     return [_judge(*film) for film in zip(seen.organs, seen.poses, seen.inverted, seen.pixels, strict=True)]
 
 
+def check_any_size(films: Sequence[np.ndarray]) -> list[FilmCheck]:
+    """Check films (H, W) uint8 whose sizes differ; see `check_films`."""
+    return check_films(np.stack([resize_film(film, BuiltinSegmenter.film_size) for film in films])) if films else []
+
+
 def check_store(store: FilmStore) -> dict[str, FilmCheck]:
-    """The checks of those films of a store that do not pass, by image id."""
-    names = store.index["image_id"].tolist()
-    batches = ((names[k : k + _BATCH], np.array(store.films[k : k + _BATCH])) for k in range(0, len(names), _BATCH))
-    return _failed(batches, len(names))
+    """The checks of those films of a store that do not pass, by image id; read from the store once they are there.
+
+    The first call writes them to `film_check.csv` in the store: image_id, score, reasons.
+
+    Raises:
+        ClarityError: the table cannot be written.
+    """
+    report = store.path / STORE_REPORT
+    if not report.is_file():
+        names = store.index["image_id"].tolist()
+        batches = ((names[k : k + _BATCH], np.array(store.films[k : k + _BATCH])) for k in range(0, len(names), _BATCH))
+        rows = [
+            (name, check.score, _SEPARATOR.join(check.reasons)) for name, check in _failed(batches, len(names)).items()
+        ]
+        with output_errors(report), atomic_path(report) as temporary:
+            pd.DataFrame(rows, columns=["image_id", "score", "reasons"]).to_csv(temporary, index=False)
+    table = pd.read_csv(report, dtype={"image_id": str, "score": float, "reasons": str})
+    return {
+        str(row.image_id): FilmCheck(float(row.score), tuple(str(row.reasons).split(_SEPARATOR)))  # pyright: ignore
+        for row in table.itertuples(index=False)
+    }
 
 
 def check_files(paths: Sequence[Path]) -> dict[str, FilmCheck]:
@@ -87,11 +122,26 @@ def check_files(paths: Sequence[Path]) -> dict[str, FilmCheck]:
     return _failed(_read_batches(paths), len(paths))
 
 
+def film_problems(root: Path, paths: Sequence[str], severity: Literal["error", "warning"]) -> list[Problem]:
+    """A release's films that do not pass, as problems of `clarity check`, the most doubtful first.
+
+    Args:
+        root: the release's folder.
+        paths: films, relative to it.
+        severity: of the problems.
+    """
+    failed = check_files([root / path for path in paths])
+    return [
+        Problem("not a whole upright frontal chest film", f"{Path(name).relative_to(root)}: {check}", severity)
+        for name, check in sorted(failed.items(), key=lambda item: item[1].score)
+    ]
+
+
 def film_warnings(failed: Mapping[str, FilmCheck], total: int, shown: int = 5) -> list[str]:
     """Sentences for the user about films that did not pass, the most doubtful first; none if all passed.
 
     Args:
-        failed: result of `check_store` or `check_files`.
+        failed: result of `check_store`.
         total: number of films checked.
         shown: films that are named.
     """
@@ -99,7 +149,7 @@ def film_warnings(failed: Mapping[str, FilmCheck], total: int, shown: int = 5) -
         return []
     worst = sorted(failed, key=lambda name: failed[name].score)
     lines = [f"{len(failed):,} of {total:,} films may not be whole upright frontal chest films:"]
-    lines += [f"  {name}: {', '.join(failed[name].reasons)} (score {failed[name].score:.2f})" for name in worst[:shown]]
+    lines += [f"  {name}: {failed[name]}" for name in worst[:shown]]
     if len(worst) > shown:
         lines.append(f"  and {len(worst) - shown:,} more")
     return lines
@@ -191,13 +241,18 @@ def _failed(batches: Iterable[tuple[list[str], np.ndarray]], total: int) -> dict
 
 
 def _read_batches(paths: Sequence[Path]) -> Iterator[tuple[list[str], np.ndarray]]:
-    for first in range(0, len(paths), _BATCH):
-        names, films = [], []
-        for path in paths[first : first + _BATCH]:
-            try:
-                films.append(resize_film(read_film(path), BuiltinSegmenter.film_size))
-            except FilmError:
-                continue
-            names.append(str(path))
-        if films:
-            yield names, np.stack(films)
+    with ThreadPoolExecutor(_READERS) as pool:
+        for first in range(0, len(paths), _BATCH):
+            batch = paths[first : first + _BATCH]
+            films = {
+                str(path): film for path, film in zip(batch, pool.map(_read, batch), strict=True) if film is not None
+            }
+            if films:
+                yield list(films), np.stack(list(films.values()))
+
+
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        return resize_film(read_film(path), BuiltinSegmenter.film_size)
+    except FilmError:
+        return None

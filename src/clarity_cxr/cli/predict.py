@@ -14,6 +14,7 @@ def predict(
     device: str = "cpu",
     decision_threshold: float = 0.5,
     overlays: bool = True,
+    strict: bool = False,
 ) -> int:
     """Say what films show, and where: per film a JSON and an overlay, and one table, predictions.csv.
 
@@ -29,6 +30,7 @@ def predict(
         device: where the model runs: cpu, cuda, cuda:1, mps.
         decision_threshold: probability from which a finding is decided positive and its boxes are given.
         overlays: whether to draw the overlays beside the JSON files.
+        strict: let a film fail that is not a whole upright frontal chest film; else it is predicted with a warning.
 
     Returns:
         0, or 1 if any film failed.
@@ -42,10 +44,12 @@ def predict(
     jobs = plan_films(films, out)
     predictor = load(checkpoint, device, decision_threshold=decision_threshold)
     truth = {} if release is None else read_truth(release)
-    run = FolderRun(file_digest(checkpoint), overlays, truth)
+    run = FolderRun(file_digest(checkpoint), overlays, truth, strict)
     summary = predict_films(predictor, jobs, out, run, batch_size)
     already = f", {summary.already_done} were there already" if summary.already_done else ""
     print(f"{summary.predicted} films predicted{already}: {summary.table}")
+    for film, warning in summary.warnings.items():
+        print(f"warning: {film}: {warning}", file=sys.stderr)
     if not summary.failures:
         return 0
     print(f"{len(summary.failures)} of {len(jobs)} films failed:", file=sys.stderr)

@@ -11,7 +11,9 @@ def prepare(
     size: int = 224,
     processes: int | None = None,
     skip_missing: bool = False,
-) -> None:
+    film_check: bool = True,
+    strict: bool = False,
+) -> int:
     """Decode and resize a release's films into a store for training; continues after an interruption.
 
     Args:
@@ -20,10 +22,20 @@ def prepare(
         size: Side of the stored films in pixels.
         processes: Worker processes (default: one per processor).
         skip_missing: Leave out rows without a film and films without a row instead of stopping.
+        film_check: Ask whether each film is a whole upright frontal chest film; OUT/film_check.csv names the others.
+        strict: Exit with 1 if one is not; else this is a warning.
     """
+    import sys
+
+    from clarity_cxr.anatomy.film_check import STORE_REPORT, check_store, film_warnings
     from clarity_cxr.data.prepare import prepare as prepare_store
 
     store = prepare_store(release, out, size=size, processes=processes, skip_missing=skip_missing)
     counts = ", ".join(f"{count:,} {split}" for split, count in store.manifest["splits"].items())
     priors = "with priors" if store.priors is not None else "without priors"
     print(f"{out}: {len(store):,} films at {store.size} px ({counts}), {len(store.boxes):,} boxes, {priors}")
+    failed = check_store(store) if film_check else {}
+    if not failed:
+        return 0
+    print(*film_warnings(failed, len(store)), f"all of them: {out / STORE_REPORT}", sep="\n", file=sys.stderr)
+    return 1 if strict else 0

@@ -1,7 +1,7 @@
 """Checking a release before it is prepared: every problem at once, and how many films each split and finding has."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,8 @@ class CheckReport:
         problems: all problems; the check passes if none is an error.
         counts: films and patients per split, then films per finding, with the number of boxes; one row each, columns
             "train", "val", "test", "boxes".
-        films: rows of the CSV; `found` of them have a film.
+        films: rows of the CSV.
+        paths: the films found, relative to `root`.
         orphans: films without a row.
         unused_entries: entries of the official lists that the CSV does not use.
         decoded: whether films were decoded, or only their headers read.
@@ -44,7 +45,7 @@ class CheckReport:
     problems: list[Problem]
     counts: pd.DataFrame
     films: int = 0
-    found: int = 0
+    paths: list[str] = field(default_factory=list)
     orphans: int = 0
     unused_entries: int = 0
     decoded: bool = True
@@ -85,7 +86,7 @@ def check_release(
         problems=problems,
         counts=_counts(split_films, inspection.release.boxes),
         films=len(films),
-        found=int(films["path"].ne("").sum()),
+        paths=films.loc[films["path"].ne(""), "path"].tolist(),
         orphans=len(inspection.orphans),
         unused_entries=inspection.unused_entries,
         decoded=not fast,
@@ -95,6 +96,7 @@ def check_release(
 def print_report(report: CheckReport, console: Console) -> None:
     """Print counts, then problems grouped by kind with the first few of each, then the verdict."""
     if len(report.counts):
+        found = len(report.paths)
         table = Table(title=f"{escape(report.root.name)}: films per split and finding")
         for column in ("", *report.counts.columns):
             table.add_column(column, justify="right" if column else "left")
@@ -102,7 +104,7 @@ def print_report(report: CheckReport, console: Console) -> None:
             table.add_row(str(name), *(f"{count:,}" for count in row), end_section=name == "Patients")
         console.print(table)
         console.print(
-            f"{report.films:,} rows, {report.found:,} films found, {report.films - report.found:,} missing, "
+            f"{report.films:,} rows, {found:,} films found, {report.films - found:,} missing, "
             f"{report.orphans:,} without a row; {report.unused_entries:,} list entries not used"
         )
     ordered = sorted(report.problems, key=lambda problem: (problem.severity, problem.kind))

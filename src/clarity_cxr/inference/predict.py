@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from clarity_cxr.anatomy.film_check import check_any_size
 from clarity_cxr.errors import ClarityError, FilmError
 from clarity_cxr.files import atomic_path, output_errors, write_json
 from clarity_cxr.inference.overlay import TruthBox, prediction_overlay
@@ -56,21 +57,33 @@ class FolderRun:
         checkpoint_digest: SHA-256 of the checkpoint's file.
         overlays: whether overlays are drawn.
         truth: film stem -> radiologists' boxes.
+        strict: whether a film with a warning fails.
     """
 
     checkpoint_digest: str
     overlays: bool
     truth: Mapping[str, Sequence[Fractions]]
+    strict: bool = False
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of the films: how many were predicted, were there already, and why some failed."""
+    """What became of the films: how many were predicted, were there already, why some failed or are doubtful."""
 
     predicted: int
     already_done: int
     failures: dict[str, str]
+    warnings: dict[str, str]
     table: Path
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A film that was read: its pixels (H, W) uint8, and what speaks against it being a chest film."""
+
+    job: FilmJob
+    pixels: np.ndarray
+    warnings: tuple[str, ...]
 
 
 def plan_films(paths: Sequence[Path], out: Path) -> list[FilmJob]:
@@ -126,18 +139,18 @@ def predict_films(
         writing: list[Future[None]] = []
         for start in range(0, len(pending), batch_size):
             chunk = pending[start : start + batch_size]
-            films = _readable(chunk, pool, failures)
-            predictions = predictor.predict_batch([film for _, film in films])
+            films = _accepted(chunk, pool, run.strict, failures)
+            predictions = predictor.predict_batch([film.pixels for film in films])
             _finish(writing)
             writing = [
-                pool.submit(_write, job, film, prediction, predictor, run)
-                for (job, film), prediction in zip(films, predictions, strict=True)
+                pool.submit(_write, film, prediction, predictor, run)
+                for film, prediction in zip(films, predictions, strict=True)
             ]
             advance(len(chunk))
         _finish(writing)
     table = out / "predictions.csv"
-    _write_table(table, jobs, predictor.findings, failures)
-    return RunSummary(len(pending) - len(failures), done, failures, table)
+    warnings = _write_table(table, jobs, predictor.findings, failures)
+    return RunSummary(len(pending) - len(failures), done, failures, warnings, table)
 
 
 def read_truth(release: Path) -> dict[str, list[Fractions]]:
@@ -182,20 +195,32 @@ def _refuse_collisions(jobs: Iterable[FilmJob]) -> None:
             raise ClarityError(f"{job.overlay}: the overlay would replace a film; choose another folder for --out")
 
 
-def _readable(
-    jobs: Sequence[FilmJob], pool: ThreadPoolExecutor, failures: dict[str, str]
-) -> list[tuple[FilmJob, np.ndarray]]:
-    """Read films beside one another; those that fail are noted, and their older results removed."""
-    films: list[tuple[FilmJob, np.ndarray]] = []
-    for job, film in zip(jobs, pool.map(_read, jobs), strict=True):
-        if isinstance(film, np.ndarray):
-            films.append((job, film))
+def _accepted(jobs: Sequence[FilmJob], pool: ThreadPoolExecutor, strict: bool, failures: dict[str, str]) -> list[_Film]:
+    """Read and check films beside one another; those that fail are noted, and their older results removed."""
+    read = list(zip(jobs, pool.map(_read, jobs), strict=True))
+    checks = iter(check_any_size([pixels for _, pixels in read if isinstance(pixels, np.ndarray)]))
+    films: list[_Film] = []
+    for job, pixels in read:
+        if isinstance(pixels, str):
+            _fail(job, pixels, failures)
             continue
-        failures[job.relative] = film
-        with output_errors(job.json):
-            job.json.unlink(missing_ok=True)
-            job.overlay.unlink(missing_ok=True)
+        reasons = next(checks).reasons
+        if strict and reasons:
+            _fail(job, f"{job.film}: {_doubt(reasons)}; without --strict it is predicted with this warning", failures)
+        else:
+            films.append(_Film(job, pixels, reasons))
     return films
+
+
+def _doubt(reasons: Iterable[str]) -> str:
+    return f"may not be a whole upright frontal chest film: {', '.join(reasons)}"
+
+
+def _fail(job: FilmJob, reason: str, failures: dict[str, str]) -> None:
+    failures[job.relative] = reason
+    with output_errors(job.json):
+        job.json.unlink(missing_ok=True)
+        job.overlay.unlink(missing_ok=True)
 
 
 def _read(job: FilmJob) -> np.ndarray | str:
@@ -205,17 +230,18 @@ def _read(job: FilmJob) -> np.ndarray | str:
         return " ".join(str(error).split())
 
 
-def _write(job: FilmJob, film: np.ndarray, prediction: FilmPrediction, predictor: Predictor, run: FolderRun) -> None:
+def _write(film: _Film, prediction: FilmPrediction, predictor: Predictor, run: FolderRun) -> None:
+    job = film.job
     truth = [
         TruthBox(name, x0 * prediction.width, y0 * prediction.height, x1 * prediction.width, y1 * prediction.height)
         for name, x0, y0, x1, y1 in run.truth.get(job.stem.name, ())
     ]
     if run.overlays:
-        image = prediction_overlay(film, prediction, truth)
+        image = prediction_overlay(film.pixels, prediction, truth)
         with atomic_path(job.overlay) as temporary:
             image.save(temporary, format="PNG", compress_level=4)
-    content = prediction.to_json() | {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)}
-    write_json(job.json, {"film": job.relative} | content)
+    content = {"film": job.relative, "warnings": list(film.warnings)} | prediction.to_json()
+    write_json(job.json, content | {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)})
 
 
 def _stamp(job: FilmJob, predictor: Predictor, run: FolderRun) -> dict[str, Any]:
@@ -232,7 +258,8 @@ def _is_done(job: FilmJob, predictor: Predictor, run: FolderRun) -> bool:
     if run.overlays and not job.overlay.is_file():
         return False
     try:
-        return _result(job)["run"] == _stamp(job, predictor, run)
+        result = _result(job)
+        return result["run"] == _stamp(job, predictor, run) and not (run.strict and result["warnings"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -246,17 +273,27 @@ def _finish(writing: Iterable[Future[None]]) -> None:
         result.result()
 
 
-def _write_table(path: Path, jobs: Iterable[FilmJob], findings: Sequence[str], failures: Mapping[str, str]) -> None:
-    """One row per film in the order given; a film that failed has its reason in `error` and no figures."""
+def _write_table(
+    path: Path, jobs: Iterable[FilmJob], findings: Sequence[str], failures: Mapping[str, str]
+) -> dict[str, str]:
+    """One row per film in the order given; a film that failed has its reason in `error` and no figures.
+
+    Returns:
+        The warnings of the films that have any.
+    """
+    doubts: dict[str, str] = {}
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["film", "width", "height", "positive", "boxes", *findings, "error"])
+        writer.writerow(["film", "width", "height", "positive", "boxes", *findings, "warnings", "error"])
         for job in jobs:
             if job.relative in failures:
-                writer.writerow([job.relative, *[""] * (4 + len(findings)), failures[job.relative]])
+                writer.writerow([job.relative, *[""] * (5 + len(findings)), failures[job.relative]])
                 continue
             result = _result(job)
             positive = "|".join(name for name, decided in result["decisions"].items() if decided)
             probabilities = [result["probabilities"][name] for name in findings]
             row = [job.relative, result["width"], result["height"], positive, len(result["boxes"])]
-            writer.writerow([*row, *probabilities, ""])
+            writer.writerow([*row, *probabilities, "|".join(result["warnings"]), ""])
+            if result["warnings"]:
+                doubts[job.relative] = _doubt(result["warnings"])
+    return doubts
