@@ -35,7 +35,7 @@ def figures(store, model=None, options=FAST):
         mean_rows=np.union1d(store.rows("val"), store.localization_rows("val")),
         progress=False,
     )
-    return plain(score(predictions, store, GRID, options))
+    return plain(score(predictions, store, GRID, options).figures)
 
 
 def printed(result):

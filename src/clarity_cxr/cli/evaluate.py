@@ -9,6 +9,7 @@ def evaluate(
     checkpoint: Path,
     store: Path,
     out: Path,
+    predictions: Path | None = None,
     batch_size: int = 64,
     device: str = "cpu",
     bfloat16: bool = False,
@@ -17,14 +18,15 @@ def evaluate(
     udp_protocol: Literal["paper", "all", "top"] = "paper",
     seed: int = 0,
 ) -> None:
-    """Score a checkpoint on a store's test films: AUC, localisation under three protocols, and controls.
+    """Score a checkpoint on a store's test films: AUC, localisation under several protocols, controls, subgroups.
 
-    Writes evaluation.json and evaluation_predictions.npz into the output folder and prints a table.
+    Writes evaluation.json, evaluation_predictions.npz and evaluation_boxes.csv into OUT and prints tables.
 
     Args:
         checkpoint: weights written by `clarity train` (.safetensors).
         store: folder written by `clarity prepare`, at the checkpoint's image size.
         out: folder for the results.
+        predictions: evaluation_predictions.npz of an earlier evaluation, to score again without running the model.
         batch_size: films per forward pass.
         device: where the model runs, e.g. cpu or cuda.
         bfloat16: run the model in bfloat16.
@@ -49,7 +51,7 @@ def evaluate(
         udp_protocol=udp_protocol,
         seed=seed,
     )
-    result = run(checkpoint, store, out, options)
+    result = run(checkpoint, store, out, options, predictions)
     console = Console()
     print_tables(result, console)
     console.print(f"Written to {out / RESULT_FILE}", soft_wrap=True)

@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare": "Pack a release into a store of small grey films.",
     "anatomy": "Make anatomical priors for a release or a store.",
     "train": "Train a CLARiTy on a store.",
+    "calibrate": "Fit probabilities and operating points on validation films.",
     "evaluate": "Score a checkpoint on a store: what and where.",
     "predict": "Findings, boxes and overlays for films.",
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on a store and write `evaluation.json` and `evaluation_predictions.npz`."""
+"""Evaluate a checkpoint on a store: `evaluation.json`, `evaluation_predictions.npz` and `evaluation_boxes.csv`."""
 
 import platform
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from clarity_cxr import __version__
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.errors import StoreError
-from clarity_cxr.evaluation.predictions import Predictions, predict_store
+from clarity_cxr.evaluation.predictions import Predictions, load_predictions, predict_store, save_predictions
 from clarity_cxr.evaluation.score import EvaluationOptions, score
 from clarity_cxr.evaluation.summary import plain
 from clarity_cxr.files import atomic_path, file_digest, write_json
@@ -19,16 +19,25 @@ from clarity_cxr.models.device import usable_device
 
 RESULT_FILE = "evaluation.json"
 PREDICTIONS_FILE = "evaluation_predictions.npz"
+BOXES_FILE = "evaluation_boxes.csv"
 
 
-def evaluate(checkpoint: Path, store: Path, out: Path, options: EvaluationOptions | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint and write `evaluation.json` and `evaluation_predictions.npz` into `out`.
+def evaluate(
+    checkpoint: Path,
+    store: Path,
+    out: Path,
+    options: EvaluationOptions | None = None,
+    predictions: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint and write `evaluation.json`, `evaluation_predictions.npz` and `evaluation_boxes.csv`.
 
     Args:
         checkpoint: a `.safetensors` file written by training.
         store: a prepared store of the checkpoint's image size.
         out: folder of the results, made if need be.
         options: how to evaluate; None is `EvaluationOptions()`.
+        predictions: `evaluation_predictions.npz` of an earlier evaluation of this checkpoint on this store, to score
+            again; None runs the model.
 
     Returns:
         The content of `evaluation.json`.
@@ -36,25 +45,18 @@ def evaluate(checkpoint: Path, store: Path, out: Path, options: EvaluationOption
     Raises:
         CheckpointError: the checkpoint cannot be used.
         StoreError: the store cannot be used, or does not fit the checkpoint.
-        ClarityError: the device is not there, or the results cannot be written.
+        ClarityError: the device is not there, the stored predictions cannot be used, or the results cannot be
+            written.
     """
     options = options or EvaluationOptions()
     usable_device(options.device)
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
-    predictions = predict_store(
-        loaded.model,
-        films,
-        np.concatenate([films.rows("val"), films.rows("test")]),
-        map_rows=np.concatenate([films.localization_rows("val"), films.localization_rows("test")]),
-        mean_rows=np.union1d(films.rows("val"), films.localization_rows("val")),
-        device=options.device,
-        batch_size=options.batch_size,
-        bfloat16=options.bfloat16,
-    )
+    predicted = _predict(loaded, films, options) if predictions is None else load_predictions(predictions, films)
+    scored = score(predicted, films, loaded.model.config.grid, options, loaded.metadata.calibration)
     result = {
-        **score(predictions, films, loaded.model.config.grid, options),
+        **scored.figures,
         "checkpoint": {
             "file": str(checkpoint),
             "sha256": file_digest(checkpoint),
@@ -66,9 +68,24 @@ def evaluate(checkpoint: Path, store: Path, out: Path, options: EvaluationOption
         "versions": {"clarity_cxr": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     result = plain(result)
-    _write_predictions(out / PREDICTIONS_FILE, predictions, films)
+    save_predictions(out / PREDICTIONS_FILE, predicted, films)
+    with atomic_path(out / BOXES_FILE) as temporary:
+        scored.boxes.to_csv(temporary, index=False)
     write_json(out / RESULT_FILE, result)
     return result
+
+
+def _predict(checkpoint: Checkpoint, films: FilmStore, options: EvaluationOptions) -> Predictions:
+    return predict_store(
+        checkpoint.model,
+        films,
+        np.concatenate([films.rows("val"), films.rows("test")]),
+        map_rows=np.concatenate([films.localization_rows("val"), films.localization_rows("test")]),
+        mean_rows=np.union1d(films.rows("val"), films.localization_rows("val")),
+        device=options.device,
+        batch_size=options.batch_size,
+        bfloat16=options.bfloat16,
+    )
 
 
 def check_fit(store: FilmStore, checkpoint_path: Path, checkpoint: Checkpoint) -> None:
@@ -88,17 +105,4 @@ def check_fit(store: FilmStore, checkpoint_path: Path, checkpoint: Checkpoint) -
         raise StoreError(
             f"{store.path}: findings are {', '.join(held)}, but {checkpoint_path} was trained for "
             f"{', '.join(checkpoint.metadata.findings)}; choose a store and a checkpoint of one finding set"
-        )
-
-
-def _write_predictions(path: Path, predictions: Predictions, store: FilmStore) -> None:
-    rows = predictions.rows
-    with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            rows=rows,
-            image_id=store.index["image_id"].to_numpy()[rows].astype(np.str_),
-            split=store.index["split"].to_numpy()[rows].astype(np.str_),
-            probabilities=predictions.probabilities,
-            labels=store.labels[rows],
         )

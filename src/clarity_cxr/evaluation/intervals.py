@@ -96,20 +96,31 @@ def bootstrap_auc(
     return result
 
 
-def bootstrap_share(hits: NDArray[np.bool_], patients: NDArray[np.int64], draws: PatientDraws) -> NDArray[np.float64]:
-    """Share of boxes that are hit in every replicate.
+def bootstrap_share(
+    hits: NDArray[np.bool_],
+    patients: NDArray[np.int64],
+    draws: PatientDraws,
+    counted: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """Share of boxes (or films) that are hit in every replicate.
 
     Args:
         hits: (n,L) whether each box is hit, at L levels.
         patients: (n,) patient of each box.
         draws: R replicates.
+        counted: (n,L) which boxes count at each level; None: all.
 
     Returns:
         (R,L), NaN where a replicate has no box.
     """
-    weights = draws.weights(patients).astype(np.float64)
-    total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights @ hits, total, out=np.full((len(weights), hits.shape[1]), np.nan), where=total > 0)
+    counted = np.ones_like(hits) if counted is None else counted
+    columns = draws.columns(patients)
+    found, total = np.zeros((2, len(draws.patients), hits.shape[1]))
+    np.add.at(found, columns, hits & counted)
+    np.add.at(total, columns, counted)
+    weights = draws.counts.astype(np.float64)
+    found, total = weights @ found, weights @ total
+    return np.divide(found, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def mean_defined(values: NDArray[np.floating], axis: int = -1) -> NDArray[np.float64]:

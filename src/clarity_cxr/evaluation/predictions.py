@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from clarity_cxr.data.store import FilmStore
+from clarity_cxr.errors import ClarityError
+from clarity_cxr.files import atomic_path
 from clarity_cxr.findings import BOXED_INDICES, FINDINGS
 from clarity_cxr.localization.heatmaps import masked_attention
 from clarity_cxr.models import Clarity
@@ -45,6 +49,50 @@ class Predictions:
     def maps_of(self, rows: NDArray[np.int64], finding: int) -> NDArray[np.float32]:
         """(len(rows),N,N) masked attention of one finding (its index in `FINDINGS`) for rows whose maps were kept."""
         return self.maps[np.searchsorted(self.map_rows, rows), BOXED_INDICES.index(finding)]
+
+
+def save_predictions(path: Path, predictions: Predictions, store: FilmStore) -> None:
+    """Write predictions with the films' ids, patients, splits and labels beside them, whole or not at all.
+
+    Raises:
+        ClarityError: the file cannot be written.
+    """
+    films = store.index.iloc[predictions.rows]
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            image_id=films["image_id"].to_numpy(dtype=np.str_),
+            patient_id=films["patient_id"].to_numpy(dtype=np.int64),
+            split=films["split"].to_numpy(dtype=np.str_),
+            labels=store.labels[predictions.rows],
+            **asdict(predictions),
+        )
+
+
+def load_predictions(path: Path, store: FilmStore) -> Predictions:
+    """Read what `save_predictions` wrote.
+
+    Raises:
+        ClarityError: the file is missing, damaged, of another store, or without the films that are evaluated.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            image_ids = arrays["image_id"]
+            predictions = Predictions(**{name: arrays[name] for name in Predictions.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ClarityError(
+            f"{path}: cannot be read ({error}); expected evaluation_predictions.npz written by `clarity evaluate`"
+        ) from error
+    rows = predictions.rows
+    if rows.max(initial=-1) >= len(store) or (store.index["image_id"].to_numpy()[rows] != image_ids).any():
+        raise ClarityError(f"{path}: predictions of other films than those of {store.path}; give the store they are of")
+    parts = [store.rows("val"), store.rows("test")]
+    if not np.isin(np.concatenate(parts), rows).all():
+        raise ClarityError(f"{path}: lacks films of {store.path}; expected all of the splits 'val' and 'test'")
+    boxed = np.concatenate([store.localization_rows("val"), store.localization_rows("test")])
+    if not np.isin(boxed, predictions.map_rows).all():
+        raise ClarityError(f"{path}: lacks maps of boxed films of {store.path}; expected those of both halves")
+    return predictions
 
 
 def predict_store(

@@ -6,24 +6,31 @@ for every control alike; AUC is over the whole test split.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from clarity_cxr.calibration import Calibration
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import ConfigError
+from clarity_cxr.evaluation.calibration import fit_calibration, summarise_calibration
 from clarity_cxr.evaluation.controls import CONTROLS, mean_maps, model_maps, prior_maps, random_maps
 from clarity_cxr.evaluation.intervals import PatientDraws, draw_patients, percentile_interval
 from clarity_cxr.evaluation.predictions import Predictions
 from clarity_cxr.evaluation.protocols import (
+    PEER_PROTOCOLS,
     PROTOCOLS,
+    FindingScores,
     MapSource,
     ProtocolName,
     TruthBoxes,
     read_truth,
+    score_peers,
     score_protocols,
     search_protocols,
 )
+from clarity_cxr.evaluation.subgroups import summarise_subgroups
 from clarity_cxr.evaluation.summary import (
     Classification,
     Localization,
@@ -76,14 +83,32 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class SourceScores:
-    """One source of maps: its thresholds, and its scores on the boxes they were chosen on and on the test boxes."""
+    """One source of maps: its thresholds, and its scores on the boxes they were chosen on and on the test boxes.
+
+    `peers` holds the test boxes' scores under the other methods' protocols, `boxes` what each test box was scored.
+    """
 
     thresholds: dict[ProtocolName, dict[str, Threshold]]
     validation: Localization
     test: Localization
+    peers: Localization
+    boxes: dict[ProtocolName, dict[str, FindingScores]]
 
 
-def score(predictions: Predictions, store: FilmStore, grid: int, options: EvaluationOptions) -> dict[str, Any]:
+class Scored(NamedTuple):
+    """`figures` is the content of `evaluation.json` without its origin, `boxes` that of `evaluation_boxes.csv`."""
+
+    figures: dict[str, Any]
+    boxes: pd.DataFrame
+
+
+def score(
+    predictions: Predictions,
+    store: FilmStore,
+    grid: int,
+    options: EvaluationOptions,
+    calibration: Calibration | None = None,
+) -> Scored:
     """All figures of one model's predictions.
 
     Args:
@@ -91,9 +116,10 @@ def score(predictions: Predictions, store: FilmStore, grid: int, options: Evalua
         store: the films they belong to.
         grid: N, on which the random control is drawn.
         options: how to evaluate.
+        calibration: of the checkpoint; without one, it is fitted on the validation films here.
 
     Returns:
-        The content of `evaluation.json` without its origin; NaN or None where a figure is undefined.
+        The figures, NaN or None where one is undefined, and the test boxes one by one.
     """
     patients = store.index["patient_id"].to_numpy(dtype=np.int64)
     test, boxed, val = store.rows("test"), store.localization_rows("test"), store.rows("val")
@@ -110,7 +136,7 @@ def score(predictions: Predictions, store: FilmStore, grid: int, options: Evalua
     sources = {} if reason else _sources(predictions, store, grid, options.seed)
     scores = {name: _score_source(source, truth, store.size, draws, options) for name, source in sources.items()}
     model = scores.pop("model", None)
-    return {
+    figures = {
         "format_version": FORMAT_VERSION,
         **_headline(classification, model, options),
         "localization": {"scored": reason is None, "reason": reason},
@@ -124,8 +150,22 @@ def score(predictions: Predictions, store: FilmStore, grid: int, options: Evalua
         },
         "splits": _split_counts(store),
         "protocols": {name: rule.description for name, rule in PROTOCOLS.items()},
+        "protocol_rules": {
+            name: rule.to_dict() | {"decision_threshold": options.decision_threshold}
+            for name, rule in {**PROTOCOLS, **PEER_PROTOCOLS}.items()
+        },
+        "peer_protocols": _peer_figures(model, scores),
+        "calibration": _calibration(predictions, store, calibration),
+        "subgroups": summarise_subgroups(
+            store.index.iloc[test].reset_index(drop=True),
+            predictions.probabilities_of(test),
+            store.labels[test],
+            draws,
+            options.decision_threshold,
+        ),
         "options": asdict(options),
     }
+    return Scored(figures, _box_table(store, truth["test"], predictions, model))
 
 
 def _sources(predictions: Predictions, store: FilmStore, grid: int, seed: int) -> dict[str, MapSource]:
@@ -144,11 +184,14 @@ def _score_source(
 ) -> SourceScores:
     thresholds, on_validation = search_protocols(source, truth["val"], size)
     on_test = score_protocols(source, truth["test"], size, thresholds)
+    peers = score_peers(source, truth["test"], size)
     val_patients = np.concatenate([boxes.patients for boxes in truth["val"].values()])
     return SourceScores(
         thresholds,
         summarise_localization(on_validation, draw_patients(val_patients, options.replicates, options.seed)),
         summarise_localization(on_test, draws),
+        summarise_localization(peers, draws),
+        on_test,
     )
 
 
@@ -169,7 +212,13 @@ def _headline(classification: Classification, model: SourceScores | None, option
     if model is None:
         figures |= {"msli": nothing, "msli_without_cardiomegaly": nothing, "msli_findings_in_mean": nothing}
         figures |= {"iou_accuracy": nothing, "udp": None, "udp_by_protocol": nothing, "thresholds": None}
-        intervals |= {"msli": nothing, "msli_without_cardiomegaly": nothing, "udp": None, "udp_by_protocol": nothing}
+        intervals |= {
+            "msli": nothing,
+            "msli_without_cardiomegaly": nothing,
+            "iou_accuracy": nothing,
+            "udp": None,
+            "udp_by_protocol": nothing,
+        }
         return {**figures, "intervals": intervals}
     udps = {name: udp(classification.macro, value) for name, value in model.test.msli.items()}
     udp_intervals = {
@@ -211,6 +260,71 @@ def _comparison(
         return {"controls": content, "best_control": nothing}
     best = compare_with_controls(model.test, {name: control.test for name, control in controls.items()})
     return {"controls": content, "best_control": best}
+
+
+def _peer_figures(model: SourceScores | None, controls: Mapping[str, SourceScores]) -> dict[str, Any]:
+    """Each other method's protocol: its description, and the model's and the controls' figures under it."""
+
+    def figures(source: SourceScores | None, name: str) -> dict[str, Any] | None:
+        if source is None:
+            return None
+        found = source.peers
+        return {
+            "msli": found.msli[name],
+            "msli_interval": found.intervals["msli"][name],
+            "findings_in_mean": found.findings_in_mean[name],
+            "iou_accuracy": found.iou_accuracy[name],
+            "iou_accuracy_interval": found.intervals["iou_accuracy"][name],
+            "per_finding": {finding: values[name] for finding, values in found.per_finding.items()},
+        }
+
+    return {
+        name: {
+            "description": rule.description,
+            "model": figures(model, name),
+            "controls": {control: figures(controls.get(control), name) for control in CONTROLS},
+        }
+        for name, rule in PEER_PROTOCOLS.items()
+    }
+
+
+def _calibration(predictions: Predictions, store: FilmStore, stored: Calibration | None) -> dict[str, Any]:
+    """What calibration does to the test films; fitted on the validation films if the checkpoint has none."""
+    val, test = store.rows("val"), store.rows("test")
+    used = stored or fit_calibration(predictions.probabilities_of(val), store.labels[val])
+    return {
+        "source": "checkpoint" if stored else "fitted on the validation films here; the checkpoint holds none",
+        "method": used.method,
+        "fitted_on": used.fitted_on,
+        "per_finding": summarise_calibration(predictions.probabilities_of(test), store.labels[test], used),
+    }
+
+
+def _box_table(
+    store: FilmStore, truth: Mapping[str, TruthBoxes], predictions: Predictions, model: SourceScores | None
+) -> pd.DataFrame:
+    """One row per localisation-test box: film, finding, probability, and its best IoU under each protocol.
+
+    Boxes are in fractions of the film's sides; a protocol's IoU is empty where it leaves the box out.
+    """
+    if model is None:
+        return pd.DataFrame()
+    parts = []
+    for finding, boxes in truth.items():
+        part = {
+            "image_id": store.index["image_id"].to_numpy()[boxes.rows],
+            "patient_id": boxes.patients,
+            "finding": finding,
+            **dict(zip(("x0", "y0", "x1", "y1"), (boxes.boxes / store.size).T, strict=True)),
+            "probability": predictions.probabilities_of(boxes.rows)[:, FINDINGS.index(finding)],
+        }
+        for name in PROTOCOLS:
+            found = model.boxes[name][finding]
+            overlaps = np.full(len(boxes.rows), np.nan)
+            overlaps[found.counted] = found.overlaps
+            part[f"iou_{name}"] = overlaps
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _per_finding(

@@ -19,7 +19,7 @@ from clarity_cxr.evaluation.intervals import (
 )
 from clarity_cxr.evaluation.protocols import PROTOCOLS, FindingScores, ProtocolName
 from clarity_cxr.findings import BOXED_FINDINGS, FINDINGS
-from clarity_cxr.metrics import MSLI_THRESHOLDS, auc_per_finding
+from clarity_cxr.metrics import MSLI_THRESHOLDS, auc_per_finding, delong
 
 IOU_LEVELS: tuple[float, ...] = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.9)
 """T(IoU) at which IoU accuracy is reported: those of the published tables and those of MSLI."""
@@ -35,7 +35,7 @@ class Classification:
         macro: mean AUC over the findings that have one.
         findings_in_mean: their number.
         macro_replicates: (R,) macro AUC of each bootstrap replicate.
-        per_finding: finding -> `auc`, `auc_interval`, `n_positive`, `n_negative`.
+        per_finding: finding -> `auc`, `auc_interval`, `auc_interval_delong`, `n_positive`, `n_negative`.
     """
 
     macro: float
@@ -46,7 +46,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Localization:
-    """Localisation scores of one source of maps under the three protocols.
+    """Localisation scores of one source of maps under several protocols.
 
     Attributes:
         msli: protocol -> macro MSLI over the findings with a counted box.
@@ -54,18 +54,18 @@ class Localization:
         findings_in_mean: protocol -> number of findings in `msli`.
         iou_accuracy: protocol -> T(IoU) -> macro IoU accuracy.
         msli_replicates: protocol -> (R,) macro MSLI of each bootstrap replicate.
-        intervals: the 95 % intervals of `msli` and `msli_without_cardiomegaly`.
-        per_finding: finding -> protocol -> `n`, `n_missed`, `msli`, `msli_interval`, `iou_accuracy`, `threshold`,
-            `threshold_source`.
+        intervals: the 95 % intervals of `msli`, `msli_without_cardiomegaly` and `iou_accuracy`.
+        per_finding: finding -> protocol -> `n`, `n_missed`, `msli`, `msli_interval`, `iou_accuracy`,
+            `iou_accuracy_interval`, `threshold`, `threshold_source`.
     """
 
-    msli: dict[ProtocolName, float]
-    msli_without_cardiomegaly: dict[ProtocolName, float]
-    findings_in_mean: dict[ProtocolName, int]
-    iou_accuracy: dict[ProtocolName, dict[str, float]]
-    msli_replicates: dict[ProtocolName, NDArray[np.float64]]
-    intervals: dict[str, dict[ProtocolName, list[float] | None]]
-    per_finding: dict[str, dict[ProtocolName, dict[str, Any]]]
+    msli: dict[str, float]
+    msli_without_cardiomegaly: dict[str, float]
+    findings_in_mean: dict[str, int]
+    iou_accuracy: dict[str, dict[str, float]]
+    msli_replicates: dict[str, NDArray[np.float64]]
+    intervals: dict[str, dict[str, Any]]
+    per_finding: dict[str, dict[str, dict[str, Any]]]
 
 
 def summarise_classification(
@@ -88,6 +88,7 @@ def summarise_classification(
         finding: {
             "auc": float(auc[index]),
             "auc_interval": percentile_interval(replicates[:, index]),
+            "auc_interval_delong": [*delong(probabilities[:, index], labels[:, index])[2:]],
             "n_positive": int(labels[:, index].sum()),
             "n_negative": int((~labels[:, index]).sum()),
         }
@@ -96,9 +97,7 @@ def summarise_classification(
     return Classification(float(mean_defined(auc)), int(np.isfinite(auc).sum()), mean_defined(replicates), per_finding)
 
 
-def summarise_localization(
-    scores: Mapping[ProtocolName, Mapping[str, FindingScores]], draws: PatientDraws
-) -> Localization:
+def summarise_localization(scores: Mapping[Any, Mapping[str, FindingScores]], draws: PatientDraws) -> Localization:
     """MSLI and IoU accuracy per finding and macro, with intervals.
 
     Args:
@@ -106,26 +105,28 @@ def summarise_localization(
         draws: bootstrap replicates that contain the boxes' patients.
     """
     in_msli = np.isin(IOU_LEVELS, MSLI_THRESHOLDS)
-    result = Localization({}, {}, {}, {}, {}, {"msli": {}, "msli_without_cardiomegaly": {}}, {})
-    for name in PROTOCOLS:
+    intervals: dict[str, dict[str, Any]] = {"msli": {}, "msli_without_cardiomegaly": {}, "iou_accuracy": {}}
+    result = Localization({}, {}, {}, {}, {}, intervals, {})
+    for name in scores:
         accuracy = np.full((len(BOXED_FINDINGS), len(IOU_LEVELS)), np.nan)
-        replicates = np.full((len(draws.counts), len(BOXED_FINDINGS)), np.nan)
+        shares = np.full((len(draws.counts), len(BOXED_FINDINGS), len(IOU_LEVELS)), np.nan)
         for index, finding in enumerate(BOXED_FINDINGS):
             mine = scores[name][finding]
             hits = mine.overlaps[:, None] > np.asarray(IOU_LEVELS)
             if len(hits):
                 accuracy[index] = hits.mean(axis=0)
-                replicates[:, index] = bootstrap_share(hits[:, in_msli], mine.patients, draws).mean(axis=1)
+                shares[:, index] = bootstrap_share(hits, mine.patients, draws)
             result.per_finding.setdefault(finding, {})[name] = {
                 "n": len(hits),
                 "n_missed": mine.missed,
                 "msli": float(accuracy[index, in_msli].mean()),
-                "msli_interval": percentile_interval(replicates[:, index]),
+                "msli_interval": percentile_interval(shares[:, index, in_msli].mean(axis=1)),
                 "iou_accuracy": _by_level(accuracy[index]),
+                "iou_accuracy_interval": _intervals_by_level(shares[:, index]),
                 "threshold": mine.threshold.value,
                 "threshold_source": mine.threshold.source,
             }
-        msli = accuracy[:, in_msli].mean(axis=1)
+        msli, replicates = accuracy[:, in_msli].mean(axis=1), shares[:, :, in_msli].mean(axis=2)
         others = list(WITHOUT_CARDIOMEGALY)
         result.msli[name] = float(mean_defined(msli))
         result.msli_without_cardiomegaly[name] = float(mean_defined(msli[others]))
@@ -134,6 +135,7 @@ def summarise_localization(
         result.msli_replicates[name] = mean_defined(replicates)
         result.intervals["msli"][name] = percentile_interval(result.msli_replicates[name])
         result.intervals["msli_without_cardiomegaly"][name] = percentile_interval(mean_defined(replicates[:, others]))
+        result.intervals["iou_accuracy"][name] = _intervals_by_level(mean_defined(shares, axis=1))
     return result
 
 
@@ -177,3 +179,8 @@ def plain(value: Any) -> Any:
 
 def _by_level(values: NDArray[np.floating]) -> dict[str, float]:
     return {f"{level:g}": float(value) for level, value in zip(IOU_LEVELS, values, strict=True)}
+
+
+def _intervals_by_level(replicates: NDArray[np.floating]) -> dict[str, list[float] | None]:
+    """(R,L) replicates to the interval of each level."""
+    return {f"{level:g}": percentile_interval(column) for level, column in zip(IOU_LEVELS, replicates.T, strict=True)}

@@ -15,26 +15,27 @@ CANDIDATE_THRESHOLDS: NDArray[np.float64] = np.arange(1, 100) / 100
 DEFAULT_THRESHOLD = 0.5
 """xi where nothing was searched: half of the map's peak."""
 
-ThresholdSource = Literal["searched", "unconditioned", "macro", "default"]
+ThresholdSource = Literal["searched", "unconditioned", "macro", "default", "fixed"]
 
 
 class Overlaps(NamedTuple):
     """Best IoU of each true box at each of K thresholds; 0 where nothing overlaps.
 
     `any_component` (n,K) lets every component of the map compete, `top_component` (n,K) only the one with the most
-    total heat.
+    total heat, `largest_component` (n,K) only the one with the most pixels.
     """
 
     any_component: NDArray[np.float64]
     top_component: NDArray[np.float64]
+    largest_component: NDArray[np.float64]
 
 
 class Threshold(NamedTuple):
     """A chosen xi and how it was chosen.
 
     `source` is `searched` (MSLI on the finding's own boxes), `unconditioned` (all its boxes, because no film of it was
-    predicted positive), `macro` (no box of the finding: the single threshold with the best macro MSLI of the others)
-    or `default` (no boxes at all).
+    predicted positive), `macro` (no box of the finding: the single threshold with the best macro MSLI of the others),
+    `default` (no boxes at all) or `fixed` (by the protocol).
     """
 
     value: float
@@ -57,27 +58,28 @@ def measure_overlaps(
     swept = sweep_boxes(maps, thresholds)
     size = len(thresholds)
     borders = np.searchsorted(swept.map_index, np.arange(len(truth) + 1))
-    top = _is_top(swept.map_index * size + swept.threshold_index, swept.total_heat)
+    group = swept.map_index * size + swept.threshold_index
+    top, largest = _is_first(group, swept.total_heat), _is_first(group, swept.pixels)
     any_best = np.zeros((size, sum(len(boxes) for boxes in truth)))
-    top_best = np.zeros_like(any_best)
+    top_best, largest_best = np.zeros_like(any_best), np.zeros_like(any_best)
     at = 0
     for boxes, first, last in zip(truth, borders[:-1], borders[1:], strict=True):
         columns = slice(at, at + len(boxes))
         overlaps = np.asarray(box_iou(swept.boxes[first:last], boxes), dtype=np.float64)
         levels = swept.threshold_index[first:last]
         np.maximum.at(any_best[:, columns], levels, overlaps)
-        chosen = top[first:last]
-        top_best[levels[chosen], columns] = overlaps[chosen]
+        for best, chosen in ((top_best, top[first:last]), (largest_best, largest[first:last])):
+            best[levels[chosen], columns] = overlaps[chosen]
         at += len(boxes)
-    return Overlaps(any_best.T, top_best.T)
+    return Overlaps(any_best.T, top_best.T, largest_best.T)
 
 
-def _is_top(group: NDArray[np.int64], heat: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each component has the most heat of its group; the first of equals, groups being contiguous."""
-    top = np.zeros(len(group), dtype=bool)
-    order = np.lexsort((-heat, group))
-    top[order[np.unique(group[order], return_index=True)[1]]] = True
-    return top
+def _is_first(group: NDArray[np.int64], value: NDArray[np.number]) -> NDArray[np.bool_]:
+    """Whether each component has the highest value of its group; the first of equals, groups being contiguous."""
+    first = np.zeros(len(group), dtype=bool)
+    order = np.lexsort((-value, group))
+    first[order[np.unique(group[order], return_index=True)[1]]] = True
+    return first
 
 
 def search_thresholds(
@@ -143,5 +145,5 @@ def threshold_values(chosen: Mapping[str, Threshold]) -> dict[str, float]:
 
 def stack_overlaps(parts: Iterable[Overlaps], thresholds: int) -> Overlaps:
     """Join the overlaps of chunks of films; (0,K) where there are none."""
-    parts = list(parts) or [Overlaps(np.zeros((0, thresholds)), np.zeros((0, thresholds)))]
+    parts = list(parts) or [Overlaps(*[np.zeros((0, thresholds))] * 3)]
     return Overlaps(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

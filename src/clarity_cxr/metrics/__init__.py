@@ -1,11 +1,14 @@
 """Metrics: pure functions on arrays, and thin torchmetrics classes that gather across processes."""
 
+from clarity_cxr.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
 from clarity_cxr.metrics.classification import MacroAUC, MacroAucResult, auc_per_finding, macro_auc
+from clarity_cxr.metrics.delong import DeLong, delong
 from clarity_cxr.metrics.localization import (
     MSLI_THRESHOLDS,
     best_ious,
     box_iou,
     iou_accuracy,
+    mask_iou,
     msli,
     msli_of_ious,
 )
@@ -13,14 +16,21 @@ from clarity_cxr.metrics.unified import udp
 
 __all__ = [
     "MSLI_THRESHOLDS",
+    "DeLong",
     "MacroAUC",
     "MacroAucResult",
+    "Reliability",
     "auc_per_finding",
     "best_ious",
     "box_iou",
+    "brier_score",
+    "delong",
+    "expected_calibration_error",
     "iou_accuracy",
     "macro_auc",
+    "mask_iou",
     "msli",
     "msli_of_ious",
+    "reliability",
     "udp",
 ]

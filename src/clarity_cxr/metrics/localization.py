@@ -93,6 +93,27 @@ def msli(predicted: Sequence[ArrayLike], truth: Sequence[ArrayLike]) -> float:
     return msli_of_ious(best_ious(predicted, truth))
 
 
+def mask_iou(mask: NDArray[np.bool_], truth: ArrayLike) -> float:
+    """Intersection over union of a mask and the filled union of an image's true boxes, in pixels.
+
+    Args:
+        mask: (H, W) bool.
+        truth: (k, 4) true boxes x0, y0, x1, y1 in pixels; a pixel belongs to a box if its centre lies inside.
+
+    Returns:
+        In [0, 1]; zero where both are empty.
+
+    Raises:
+        ValueError: `truth` cannot be read as rows of four.
+    """
+    ys, xs = np.arange(mask.shape[0])[:, None] + 0.5, np.arange(mask.shape[1]) + 0.5
+    filled = np.zeros(mask.shape, dtype=bool)
+    for x0, y0, x1, y1 in _boxes(truth):
+        filled |= (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)
+    union = np.count_nonzero(mask | filled)
+    return float(np.count_nonzero(mask & filled) / union) if union else 0.0
+
+
 def msli_of_ious(best: NDArray[np.float64]) -> float:
     """MSLI of true boxes whose best IoU is already known (see `best_ious`).
 

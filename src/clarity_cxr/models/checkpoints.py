@@ -9,8 +9,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from clarity_cxr.calibration import Calibration
 from clarity_cxr.errors import CheckpointError, ConfigError
 from clarity_cxr.files import atomic_path
 from clarity_cxr.findings import FINDINGS
@@ -29,11 +30,13 @@ class CheckpointMetadata:
         config: the model's `ModelConfig`.
         thresholds: heatmap threshold per finding in (0, 1), or None before any were searched.
         provenance: where the weights come from: training config, data fingerprint, epoch, scores, versions.
+        calibration: calibrated probabilities and operating points, or None before any were fitted.
     """
 
     config: ModelConfig
     thresholds: dict[str, float] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ def save_checkpoint(
     *,
     thresholds: Mapping[str, float] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write the model's weights and header, whole or not at all.
 
@@ -67,15 +71,24 @@ def save_checkpoint(
         ClarityError: the file cannot be written.
     """
     header = {
-        "format_version": FORMAT_VERSION,
-        "package_version": version("clarity-cxr"),
         "config": model.config.to_dict(),
         "thresholds": None if thresholds is None else dict(thresholds),
         "provenance": dict(provenance or {}),
+        "calibration": None if calibration is None else calibration.to_dict(),
     }
+    write_checkpoint(path, model, HEADER, header)
+
+
+def write_checkpoint(path: Path, model: nn.Module, key: str, header: Mapping[str, Any]) -> None:
+    """Write a module's tensors and a header under `key`, whole or not at all.
+
+    Raises:
+        ClarityError: the file cannot be written.
+    """
+    content = {"format_version": FORMAT_VERSION, "package_version": version("clarity-cxr"), **header}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER: json.dumps(header)})
+        save_file(tensors, temporary, metadata={key: json.dumps(content)})
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:
@@ -84,23 +97,47 @@ def read_metadata(path: Path) -> CheckpointMetadata:
     Raises:
         CheckpointError: no file, not safetensors, not ours, or of a later format.
     """
+    content = read_header(
+        path,
+        HEADER,
+        "a CLARiTy checkpoint written by `clarity train`. A teacher only classifies, and weights in timm's layout "
+        "can start a training run (model.weights), not predict",
+    )
+    try:
+        config = ModelConfig.from_dict(content["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    fitted = content.get("calibration")  # absent in checkpoints of 0.1.0
+    calibration = None if fitted is None else Calibration.from_dict(fitted)
+    return CheckpointMetadata(config, content["thresholds"], content["provenance"], calibration)
+
+
+def has_header(path: Path, key: str) -> bool:
+    """Whether `path` is a safetensors file with a header under `key`."""
+    return path.suffix == ".safetensors" and path.is_file() and key in (_open(path).metadata() or {})
+
+
+def read_header(path: Path, key: str, expected: str) -> dict[str, Any]:
+    """The header under `key`.
+
+    Args:
+        path: a safetensors file.
+        key: the kind of checkpoint.
+        expected: that kind, in the words of an error message.
+
+    Raises:
+        CheckpointError: no file, not safetensors, of another kind or of another format version.
+    """
     header = _open(path).metadata() or {}
-    if HEADER not in header:
-        raise CheckpointError(
-            f"{path}: safetensors without a CLARiTy header; expected a checkpoint written by `clarity train`. "
-            "Weights in timm's layout can start a training run (model.weights), not predict"
-        )
-    content = json.loads(header[HEADER])
+    if key not in header:
+        raise CheckpointError(f"{path}: safetensors without a CLARiTy header of the right kind; expected {expected}")
+    content = json.loads(header[key])
     if content["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: checkpoint format {content['format_version']}, this version reads {FORMAT_VERSION}; "
             "use the clarity-cxr version that wrote it"
         )
-    try:
-        config = ModelConfig.from_dict(content["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return CheckpointMetadata(config, content["thresholds"], content["provenance"])
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
