@@ -213,10 +213,9 @@ def _number(dataset: "Dataset", keyword: str, default: int | None = None) -> int
     value: Any = dataset.get(keyword)
     if value in (None, "") and default is not None:
         return default
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise FilmError(f"{keyword} is missing or not one number; fetch the film again") from None
+    if not isinstance(value, int | str | float) or not str(value).strip().isdecimal():
+        raise FilmError(f"{keyword} is missing or not one whole number; fetch the film again")
+    return int(value)
 
 
 def _expect(dataset: "Dataset", keyword: str, allowed: set[int], default: int | None = None) -> int:

@@ -10,7 +10,8 @@ _FRONTAL_VIEWS = ("AP", "PA", "")
 _CHEST_WORDS = ("CHEST", "THORAX", "LUNG", "RIB", "HEART")
 _CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-D3300", "T-28000")
 """Thorax, chest cavity and lung in SNOMED CT and in its older spelling."""
-_UPRIGHT_ORIENTATION = ["L", "F"]
+UPRIGHT_ORIENTATION = ["L", "F"]
+"""Rows run to the patient's left, columns to the feet, as a frontal film is shown."""
 
 
 def header_warnings(header: "Dataset") -> list[str]:
@@ -32,8 +33,8 @@ def header_warnings(header: "Dataset") -> list[str]:
     region = _region(header)
     if not part and region and region not in _CHEST_CODES:
         warnings.append(f"Anatomic Region has the code {region}, expected the chest")
-    orientation = _orientation(header)
-    if orientation and orientation != _UPRIGHT_ORIENTATION:
+    orientation = main_orientation(header)
+    if orientation and orientation != UPRIGHT_ORIENTATION:
         warnings.append(f"Patient Orientation is {'/'.join(orientation)}, expected L/F: turned or mirrored")
     return warnings
 
@@ -47,7 +48,7 @@ def _region(header: "Dataset") -> str:
     return _word(regions[0], "CodeValue") if regions else ""
 
 
-def _orientation(header: "Dataset") -> list[str]:
+def main_orientation(header: "Dataset") -> list[str]:
     """The main direction of rows and of columns, as "L", "F"; empty unless there are two."""
     value = header.get("PatientOrientation") or ()
     directions = [str(direction).strip().upper()[:1] for direction in value] if not isinstance(value, str) else []

@@ -1,31 +1,74 @@
-"""A prediction as DICOM objects that refer to their film."""
+"""A prediction as DICOM objects that refer to their film, one by one or all together, in memory or as files."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+from clarity_cxr.dicom.capture import capture
+from clarity_cxr.dicom.origin import ModelIdentity, source_header
 from clarity_cxr.dicom.reading import DicomFilm
-from clarity_cxr.inference.predictor import FilmPrediction
+from clarity_cxr.dicom.report import report
+from clarity_cxr.dicom.segmentation import heatmap_segmentation, mask_segmentation
+from clarity_cxr.errors import ClarityError, FilmError
+from clarity_cxr.files import atomic_path
+from clarity_cxr.inference.prediction import FilmPrediction
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+Result = TypeVar("Result")
 
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What made a prediction: SHA-256 of the checkpoint's file, and the probability that decides a finding positive."""
-
-    checkpoint_sha256: str
-    decision_threshold: float
+RESULT_SUFFIXES = (".sr.dcm", ".seg.dcm", ".heat.dcm", ".sc.dcm")
+"""Endings of the files that `write_results` makes: report, masks, heatmaps, overlay."""
 
 
 def structured_report(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity) -> "Dataset":
     """A Comprehensive SR (TID 1500): every finding with its probability, boxes of the positive ones as regions.
 
     Raises:
-        FilmError: the film's header lacks what a reference to it needs.
+        FilmError: the film's header lacks or contradicts what a reference to it needs.
     """
-    raise NotImplementedError
+    source = source_header(film.header)
+    return _made(lambda: report(source, prediction, model))
+
+
+def results(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity) -> dict[str, "Dataset"]:
+    """All objects that a prediction gives, by their suffix of `RESULT_SUFFIXES`.
+
+    The two segmentations are left out where no finding was decided positive.
+
+    Raises:
+        FilmError: the film's header lacks or contradicts what a reference to it needs.
+    """
+    source = source_header(film.header)
+    made = {
+        ".sr.dcm": _made(lambda: report(source, prediction, model)),
+        ".seg.dcm": _made(lambda: mask_segmentation(source, prediction, model)),
+        ".heat.dcm": _made(lambda: heatmap_segmentation(source, prediction, model)),
+        ".sc.dcm": _made(lambda: capture(source, film.pixels, prediction, model)),
+    }
+    return {suffix: result for suffix, result in made.items() if result is not None}
+
+
+def write_results(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity, stem: Path) -> list[Path]:
+    """Write all objects of a prediction as `<stem><suffix>`, and remove those of an earlier one that it has not.
+
+    Raises:
+        FilmError: the film's header lacks or contradicts what a reference to it needs.
+        ClarityError: the files cannot be written.
+    """
+    made = results(film, prediction, model)
+    paths = []
+    for suffix in RESULT_SUFFIXES:
+        path = stem.with_name(stem.name + suffix)
+        if suffix not in made:
+            path.unlink(missing_ok=True)
+            continue
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(encode(made[suffix]))
+        paths.append(path)
+    return paths
 
 
 def encode(result: "Dataset") -> bytes:
@@ -33,3 +76,14 @@ def encode(result: "Dataset") -> bytes:
     stream = BytesIO()
     result.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def _made(make: Callable[[], Result]) -> Result:
+    """What `make` returns; the many ways in which a broken header fails are one error without the header's values."""
+    try:
+        return make()
+    except (ClarityError, MemoryError):
+        raise
+    except Exception as error:
+        reason = f"the film's header does not allow DICOM results ({type(error).__name__})"
+        raise FilmError(f"{reason}; its attributes contradict the standard") from error
