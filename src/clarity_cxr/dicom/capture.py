@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clarity_cxr.dicom.origin import ModelIdentity, object_options
+from clarity_cxr.dicom.origin import Origin
 from clarity_cxr.dicom.view import UPRIGHT_ORIENTATION, main_orientation
 from clarity_cxr.inference.overlay import prediction_overlay
 from clarity_cxr.inference.prediction import FilmPrediction
@@ -14,33 +14,32 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def capture(source: "Dataset", pixels: np.ndarray, prediction: FilmPrediction, model: ModelIdentity) -> "SCImage":
+def capture(origin: Origin, pixels: np.ndarray, prediction: FilmPrediction) -> "SCImage":
     """The overlay of `clarity_cxr.inference.overlay` in RGB, its longest side 512 to 1024 pixels.
 
     Args:
-        source: from `clarity_cxr.dicom.origin.source_header`.
+        origin: of the prediction.
         pixels: (H, W) uint8, the film.
-        prediction: its prediction.
-        model: what made it.
+        prediction: what is said about it.
     """
     from highdicom.sc import SCImage
     from pydicom.uid import ExplicitVRLittleEndian
 
-    row, column = main_orientation(source) or UPRIGHT_ORIENTATION
+    row, column = main_orientation(origin.source) or UPRIGHT_ORIENTATION
     image = SCImage.from_ref_dataset(
-        ref_dataset=source,
+        ref_dataset=origin.source,
         pixel_array=np.asarray(prediction_overlay(pixels, prediction)),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=(row, column),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **object_options(source, model, "overlay", 9504),
+        **origin.object_options("overlay", 9504),
     )
     image.Laterality = ""
     image.BurnedInAnnotation = "NO"
     image.DerivationDescription = "Heat and boxes drawn by software. Research use only."
-    image.SourceImageSequence = [_reference(source)]
+    image.SourceImageSequence = [_reference(origin.source)]
     return image
 
 

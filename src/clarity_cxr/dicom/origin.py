@@ -1,12 +1,14 @@
 """What a result comes from: the film it refers to and the model that made it, and identifiers that follow from both."""
 
 import copy
+import json
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clarity_cxr import __version__
 from clarity_cxr.errors import ClarityError, FilmError
+from clarity_cxr.inference.prediction import FilmPrediction
 
 if TYPE_CHECKING:
     from highdicom import AlgorithmIdentificationSequence
@@ -30,21 +32,77 @@ _MAY_BE_EMPTY = (
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
-    """What made a prediction: SHA-256 of the checkpoint's file, and the probability that decides a finding positive."""
+class Origin:
+    """Where a result comes from.
 
+    Attributes:
+        source: the film's header, fit to be referred to.
+        checkpoint_sha256: the model, by its file.
+        decided: how probabilities were calibrated and decided, as plain values.
+    """
+
+    source: "Dataset"
     checkpoint_sha256: str
-    decision_threshold: float
+    decided: dict[str, Any]
+
+    def uid(self, part: str) -> str:
+        """The identifier of a part of the result: the same film, model and decision always give the same one.
+
+        An archive that is sent a result a second time therefore knows that it has it already.
+        """
+        from pydicom.uid import generate_uid
+
+        made_by = [self.checkpoint_sha256, json.dumps(self.decided, sort_keys=True), __version__]
+        return generate_uid(entropy_srcs=[str(self.source.SOPInstanceUID), *made_by, part])
+
+    def object_options(self, kind: str, series_number: int) -> dict[str, Any]:
+        """Arguments that every highdicom object takes: identifiers, numbers and who made it."""
+        return {
+            "series_instance_uid": self.uid(f"{kind} series"),
+            "sop_instance_uid": self.uid(kind),
+            "series_number": series_number,
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": __version__,
+            "device_serial_number": self.checkpoint_sha256[:16],
+            "series_description": f"{MANUFACTURER} {kind}: research use only",
+        }
+
+    def parameters(self) -> dict[str, str]:
+        """What a prediction depends on besides the film."""
+        return {
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "operating_point": self.decided["operating_point"],
+            "calibration": self.decided["calibration"],
+        }
+
+    def algorithm(self) -> "AlgorithmIdentificationSequence":
+        """Name, version and parameters of what made a segmentation."""
+        from highdicom import AlgorithmIdentificationSequence
+        from pydicom.sr.codedict import codes
+
+        family = codes.DCM.ArtificialIntelligence
+        return AlgorithmIdentificationSequence(MANUFACTURER, family, __version__, parameters=self.parameters())
 
 
-def source_header(header: "Dataset") -> "Dataset":
+def origin_of(header: "Dataset", prediction: FilmPrediction, checkpoint_sha256: str) -> Origin:
+    """The origin of what is said about a film.
+
+    Raises:
+        FilmError: an identifier that a reference to the film needs is missing.
+        ClarityError: the DICOM extra is not installed.
+    """
+    _require_extra()
+    return Origin(_source_header(header), checkpoint_sha256, prediction.rule.to_dict())
+
+
+def _source_header(header: "Dataset") -> "Dataset":
     """A copy of a film's header that results can refer to, with empty values for what must be there but may be empty.
 
     Raises:
         FilmError: an identifier that a reference needs is missing.
-        ClarityError: the DICOM extra is not installed.
     """
-    require_extra()
     missing = [keyword for keyword in _REFERENCE if not header.get(keyword)]
     if missing:
         raise FilmError(f"DICOM results cannot refer to a film without {', '.join(missing)}")
@@ -78,51 +136,7 @@ def _broken(header: "Dataset") -> list[str]:
     return broken
 
 
-def result_uid(source: "Dataset", model: ModelIdentity, kind: str) -> str:
-    """The identifier of a kind of result: the same film, model and threshold always give the same one.
-
-    An archive that is sent a result a second time therefore knows that it has it already.
-    """
-    from pydicom.uid import generate_uid
-
-    made_by = [model.checkpoint_sha256, repr(model.decision_threshold), __version__]
-    return generate_uid(entropy_srcs=[str(source.SOPInstanceUID), *made_by, kind])
-
-
-def object_options(source: "Dataset", model: ModelIdentity, kind: str, series_number: int) -> dict[str, Any]:
-    """Arguments that every highdicom object takes: identifiers, numbers and who made it."""
-    return {
-        "series_instance_uid": result_uid(source, model, f"{kind} series"),
-        "sop_instance_uid": result_uid(source, model, kind),
-        "series_number": series_number,
-        "instance_number": 1,
-        "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": MODEL_NAME,
-        "software_versions": __version__,
-        "device_serial_number": model.checkpoint_sha256[:16],
-        "series_description": f"{MANUFACTURER} {kind}: research use only",
-    }
-
-
-def algorithm(model: ModelIdentity) -> "AlgorithmIdentificationSequence":
-    """Name, version and parameters of what made a segmentation."""
-    from highdicom import AlgorithmIdentificationSequence
-    from pydicom.sr.codedict import codes
-
-    return AlgorithmIdentificationSequence(
-        name=MANUFACTURER,
-        family=codes.DCM.ArtificialIntelligence,
-        version=__version__,
-        parameters=parameters(model),
-    )
-
-
-def parameters(model: ModelIdentity) -> dict[str, str]:
-    """What a prediction depends on besides the film."""
-    return {"checkpoint_sha256": model.checkpoint_sha256, "decision_threshold": f"{model.decision_threshold:g}"}
-
-
-def require_extra() -> None:
+def _require_extra() -> None:
     """Raise a `ClarityError` that names the extra, unless highdicom is installed; keep it from printing names."""
     try:
         import highdicom as _  # noqa: F401

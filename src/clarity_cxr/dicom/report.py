@@ -6,7 +6,7 @@ import numpy as np
 
 from clarity_cxr import __version__
 from clarity_cxr.dicom.codes import CHEST_RADIOGRAPHY, DECIDED_POSITIVE, PROBABILITY, code, finding_code
-from clarity_cxr.dicom.origin import MANUFACTURER, MODEL_NAME, ModelIdentity, object_options, parameters, result_uid
+from clarity_cxr.dicom.origin import MANUFACTURER, MODEL_NAME, Origin
 from clarity_cxr.inference.prediction import Box, FilmPrediction
 
 if TYPE_CHECKING:
@@ -20,49 +20,45 @@ if TYPE_CHECKING:
         PlanarROIMeasurementsAndQualitativeEvaluations,
         TrackingIdentifier,
     )
-    from pydicom import Dataset
 
 
-def report(source: "Dataset", prediction: FilmPrediction, model: ModelIdentity) -> "ComprehensiveSR":
+def report(origin: Origin, prediction: FilmPrediction) -> "ComprehensiveSR":
     """Every finding with its probability and decision (TID 1501), every box as a region of the film (TID 1410).
 
     The report is complete but neither final nor verified: a preliminary one, until a person has read the film.
 
     Args:
-        source: from `clarity_cxr.dicom.origin.source_header`.
-        prediction: the film's prediction.
-        model: what made it.
+        origin: of the prediction.
+        prediction: what is said about the film.
     """
     from highdicom.sr import ComprehensiveSR, MeasurementReport
 
-    groups = [_finding_group(source, prediction, name, model) for name in prediction.probabilities]
-    boxes = [_box_group(source, prediction, box, number, model) for number, box in enumerate(prediction.boxes, start=1)]
+    groups = [_finding_group(origin, prediction, name) for name in prediction.probabilities]
+    boxes = [_box_group(origin, prediction, box, number) for number, box in enumerate(prediction.boxes, start=1)]
     content = MeasurementReport(
-        observation_context=_observer(source, model),
+        observation_context=_observer(origin),
         procedure_reported=code(CHEST_RADIOGRAPHY),
         imaging_measurements=[*groups, *boxes],
     )
-    options = object_options(source, model, "report", 9503)
-    return ComprehensiveSR(evidence=[source], content=content[0], is_complete=True, **options)
+    options = origin.object_options("report", 9503)
+    return ComprehensiveSR(evidence=[origin.source], content=content[0], is_complete=True, **options)
 
 
-def _observer(source: "Dataset", model: ModelIdentity) -> "ObservationContext":
+def _observer(origin: Origin) -> "ObservationContext":
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObservationContext, ObserverContext
     from pydicom.sr.codedict import codes
 
     device = DeviceObserverIdentifyingAttributes(
-        uid=result_uid(source, model, "observer"),
+        uid=origin.uid("observer"),
         name=MANUFACTURER,
         manufacturer_name=MANUFACTURER,
         model_name=MODEL_NAME,
-        serial_number=model.checkpoint_sha256[:16],
+        serial_number=origin.checkpoint_sha256[:16],
     )
     return ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device))
 
 
-def _finding_group(
-    source: "Dataset", prediction: FilmPrediction, finding: str, model: ModelIdentity
-) -> "MeasurementsAndQualitativeEvaluations":
+def _finding_group(origin: Origin, prediction: FilmPrediction, finding: str) -> "MeasurementsAndQualitativeEvaluations":
     from highdicom.sr import (
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
@@ -72,30 +68,30 @@ def _finding_group(
 
     decision = codes.SCT.Yes if prediction.decisions[finding] else codes.SCT.No
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(source, model, finding),
+        tracking_identifier=_tracking(origin, finding),
         finding_type=finding_code(finding),
-        algorithm_id=_algorithm(model),
+        algorithm_id=_algorithm(origin),
         measurements=[_probability(prediction, finding)],
         qualitative_evaluations=[QualitativeEvaluation(code(DECIDED_POSITIVE), decision)],
-        source_images=[SourceImageForMeasurementGroup.from_source_image(source)],
+        source_images=[SourceImageForMeasurementGroup.from_source_image(origin.source)],
     )
 
 
 def _box_group(
-    source: "Dataset", prediction: FilmPrediction, box: Box, number: int, model: ModelIdentity
+    origin: Origin, prediction: FilmPrediction, box: Box, number: int
 ) -> "PlanarROIMeasurementsAndQualitativeEvaluations":
     from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations
 
     return PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(source, model, f"{box.finding} box {number}"),
-        referenced_region=_region(source, box),
+        tracking_identifier=_tracking(origin, f"{box.finding} box {number}"),
+        referenced_region=_region(origin, box),
         finding_type=finding_code(box.finding),
-        algorithm_id=_algorithm(model),
+        algorithm_id=_algorithm(origin),
         measurements=[_probability(prediction, box.finding)],
     )
 
 
-def _region(source: "Dataset", box: Box) -> "ImageRegion":
+def _region(origin: Origin, box: Box) -> "ImageRegion":
     """The box's outline, closed; (0, 0) is the corner of the first pixel (PS3.3 C.18.6.1.1), as for boxes."""
     from highdicom.sr import GraphicTypeValues, ImageRegion, SourceImageForRegion
 
@@ -103,7 +99,7 @@ def _region(source: "Dataset", box: Box) -> "ImageRegion":
     return ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
         graphic_data=np.array(corners, dtype=np.float64),
-        source_image=SourceImageForRegion.from_source_image(source),
+        source_image=SourceImageForRegion.from_source_image(origin.source),
     )
 
 
@@ -115,14 +111,14 @@ def _probability(prediction: FilmPrediction, finding: str) -> "Measurement":
     return Measurement(name=code(PROBABILITY), value=percent, unit=codes.UCUM.Percent)
 
 
-def _tracking(source: "Dataset", model: ModelIdentity, name: str) -> "TrackingIdentifier":
+def _tracking(origin: Origin, name: str) -> "TrackingIdentifier":
     from highdicom.sr import TrackingIdentifier
 
-    return TrackingIdentifier(uid=result_uid(source, model, name), identifier=name)
+    return TrackingIdentifier(uid=origin.uid(name), identifier=name)
 
 
-def _algorithm(model: ModelIdentity) -> "AlgorithmIdentification":
+def _algorithm(origin: Origin) -> "AlgorithmIdentification":
     from highdicom.sr import AlgorithmIdentification
 
-    settings = [f"{name}={value}" for name, value in parameters(model).items()]
+    settings = [f"{name}={value}" for name, value in origin.parameters().items()]
     return AlgorithmIdentification(name=MANUFACTURER, version=__version__, parameters=settings)

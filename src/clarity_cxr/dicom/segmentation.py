@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clarity_cxr.dicom.codes import finding_code
-from clarity_cxr.dicom.origin import ModelIdentity, algorithm, object_options
+from clarity_cxr.dicom.origin import Origin
 from clarity_cxr.dicom.view import main_orientation
 from clarity_cxr.findings import FINDINGS
 from clarity_cxr.inference.prediction import FilmPrediction
@@ -13,20 +13,19 @@ from clarity_cxr.localization.drawing import resize_map
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
-    from pydicom import Dataset
 
 
-def mask_segmentation(source: "Dataset", prediction: FilmPrediction, model: ModelIdentity) -> "Segmentation | None":
+def mask_segmentation(origin: Origin, prediction: FilmPrediction) -> "Segmentation | None":
     """BINARY: one segment per finding decided positive, the pixels whose heat exceeds the finding's threshold.
 
     None if no pixel does.
     """
     above = {name: _heatmap(prediction, name) > prediction.thresholds[name] for name in prediction.positives}
     masks = {name: mask for name, mask in above.items() if mask.any()}
-    return _segmentation(source, masks, model, "masks", 9501, "BINARY") if masks else None
+    return _segmentation(origin, masks, "masks", 9501, "BINARY") if masks else None
 
 
-def heatmap_segmentation(source: "Dataset", prediction: FilmPrediction, model: ModelIdentity) -> "Segmentation | None":
+def heatmap_segmentation(origin: Origin, prediction: FilmPrediction) -> "Segmentation | None":
     """FRACTIONAL, of type PROBABILITY in 255 steps: one segment per finding decided positive, its heatmap.
 
     The heat is scaled to [0, 1] within each finding, so that it orders pixels and is no probability of the finding.
@@ -34,7 +33,7 @@ def heatmap_segmentation(source: "Dataset", prediction: FilmPrediction, model: M
     """
     maps = {name: _heatmap(prediction, name) for name in prediction.positives}
     maps = {name: heat for name, heat in maps.items() if np.round(255 * heat).any()}
-    return _segmentation(source, maps, model, "heatmaps", 9502, "FRACTIONAL") if maps else None
+    return _segmentation(origin, maps, "heatmaps", 9502, "FRACTIONAL") if maps else None
 
 
 def _heatmap(prediction: FilmPrediction, finding: str) -> np.ndarray:
@@ -44,25 +43,25 @@ def _heatmap(prediction: FilmPrediction, finding: str) -> np.ndarray:
 
 
 def _segmentation(
-    source: "Dataset", maps: dict[str, np.ndarray], model: ModelIdentity, kind: str, series_number: int, encoding: str
+    origin: Origin, maps: dict[str, np.ndarray], kind: str, series_number: int, encoding: str
 ) -> "Segmentation":
     from highdicom.seg import Segmentation
     from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
     segmentation = Segmentation(
-        source_images=[source],
+        source_images=[origin.source],
         pixel_array=np.stack(list(maps.values()), axis=-1)[None],
         segmentation_type=encoding,
-        segment_descriptions=[_segment(number, name, model) for number, name in enumerate(maps, start=1)],
+        segment_descriptions=[_segment(number, name, origin) for number, name in enumerate(maps, start=1)],
         transfer_syntax_uid=ExplicitVRLittleEndian if encoding == "BINARY" else RLELossless,
         content_label=kind.upper(),
-        **object_options(source, model, kind, series_number),
+        **origin.object_options(kind, series_number),
     )
-    segmentation.PatientOrientation = main_orientation(source)
+    segmentation.PatientOrientation = main_orientation(origin.source)
     return segmentation
 
 
-def _segment(number: int, finding: str, model: ModelIdentity) -> "SegmentDescription":
+def _segment(number: int, finding: str, origin: Origin) -> "SegmentDescription":
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
 
@@ -72,5 +71,5 @@ def _segment(number: int, finding: str, model: ModelIdentity) -> "SegmentDescrip
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=finding_code(finding),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(model),
+        algorithm_identification=origin.algorithm(),
     )

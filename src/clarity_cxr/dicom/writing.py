@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from clarity_cxr.dicom.capture import capture
-from clarity_cxr.dicom.origin import ModelIdentity, source_header
+from clarity_cxr.dicom.origin import origin_of
 from clarity_cxr.dicom.reading import DicomFilm
 from clarity_cxr.dicom.report import report
 from clarity_cxr.dicom.segmentation import heatmap_segmentation, mask_segmentation
@@ -23,17 +23,22 @@ RESULT_SUFFIXES = (".sr.dcm", ".seg.dcm", ".heat.dcm", ".sc.dcm")
 """Endings of the files that `write_results` makes: report, masks, heatmaps, overlay."""
 
 
-def structured_report(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity) -> "Dataset":
+def structured_report(film: DicomFilm, prediction: FilmPrediction, checkpoint_sha256: str) -> "Dataset":
     """A Comprehensive SR (TID 1500): every finding with its probability, boxes of the positive ones as regions.
+
+    Args:
+        film: from `clarity_cxr.dicom.reading.read_film`.
+        prediction: what is said about it.
+        checkpoint_sha256: digest of the file of the model that said it.
 
     Raises:
         FilmError: the film's header lacks or contradicts what a reference to it needs.
     """
-    source = source_header(film.header)
-    return _made(lambda: report(source, prediction, model))
+    origin = origin_of(film.header, prediction, checkpoint_sha256)
+    return _made(lambda: report(origin, prediction))
 
 
-def results(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity) -> dict[str, "Dataset"]:
+def results(film: DicomFilm, prediction: FilmPrediction, checkpoint_sha256: str) -> dict[str, "Dataset"]:
     """All objects that a prediction gives, by their suffix of `RESULT_SUFFIXES`.
 
     The two segmentations are left out where no finding was decided positive.
@@ -41,24 +46,24 @@ def results(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity) -
     Raises:
         FilmError: the film's header lacks or contradicts what a reference to it needs.
     """
-    source = source_header(film.header)
+    origin = origin_of(film.header, prediction, checkpoint_sha256)
     made = {
-        ".sr.dcm": _made(lambda: report(source, prediction, model)),
-        ".seg.dcm": _made(lambda: mask_segmentation(source, prediction, model)),
-        ".heat.dcm": _made(lambda: heatmap_segmentation(source, prediction, model)),
-        ".sc.dcm": _made(lambda: capture(source, film.pixels, prediction, model)),
+        ".sr.dcm": _made(lambda: report(origin, prediction)),
+        ".seg.dcm": _made(lambda: mask_segmentation(origin, prediction)),
+        ".heat.dcm": _made(lambda: heatmap_segmentation(origin, prediction)),
+        ".sc.dcm": _made(lambda: capture(origin, film.pixels, prediction)),
     }
     return {suffix: result for suffix, result in made.items() if result is not None}
 
 
-def write_results(film: DicomFilm, prediction: FilmPrediction, model: ModelIdentity, stem: Path) -> list[Path]:
+def write_results(film: DicomFilm, prediction: FilmPrediction, checkpoint_sha256: str, stem: Path) -> list[Path]:
     """Write all objects of a prediction as `<stem><suffix>`, and remove those of an earlier one that it has not.
 
     Raises:
         FilmError: the film's header lacks or contradicts what a reference to it needs.
         ClarityError: the files cannot be written.
     """
-    made = results(film, prediction, model)
+    made = results(film, prediction, checkpoint_sha256)
     paths = []
     for suffix in RESULT_SUFFIXES:
         path = stem.with_name(stem.name + suffix)
