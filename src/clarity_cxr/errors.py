@@ -27,3 +27,7 @@ class CheckpointError(ClarityError):
 
 class TrainingError(ClarityError):
     """A training run cannot start or go on."""
+
+
+class LogitsError(ClarityError):
+    """A store of a teacher's logits is missing, unfinished, damaged, or made for another run."""

@@ -1,9 +1,8 @@
-import importlib
 from pathlib import Path
 
 import pytest
 
-from clarity_cxr.cli.main import COMMANDS, build_parser, main
+from clarity_cxr.cli.main import COMMANDS, build_parser, find_command, main
 
 
 def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,11 +14,10 @@ def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     text = capsys.readouterr().out
     assert f"usage: clarity {name}" in text
-    module = importlib.import_module(f"clarity_cxr.cli.{name.replace('-', '_')}")
-    parser, positionals = build_parser(name, getattr(module, name.replace("-", "_")))
+    parser, positionals = build_parser(name, find_command(name))
     undocumented = [a.dest for a in parser._actions if not a.help and not a.dest.startswith("_")]
     assert undocumented == []
     assert all(positional in text for positional in positionals)

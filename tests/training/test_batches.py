@@ -56,7 +56,7 @@ def test_a_batch_larger_than_the_store_is_one_batch_of_all(phantom_store: FilmSt
 
 def test_loader_reads_rows_labels_and_priors_together(phantom_store: FilmStore) -> None:
     batches = EpochBatches(phantom_store, 8, seed=0)
-    batch = next(iter(training_loader(phantom_store, batches, workers=0, pin_memory=False)))
+    batch = next(iter(training_loader(TrainingFilms(phantom_store), batches, workers=0, pin_memory=False)))
     rows = batch["rows"].numpy()
     assert batch["epoch"] == 0
     assert np.array_equal(batch["films"].numpy(), phantom_store.films[rows])
@@ -67,8 +67,8 @@ def test_loader_reads_rows_labels_and_priors_together(phantom_store: FilmStore) 
 
 def test_workers_read_the_same_batches(phantom_store: FilmStore) -> None:
     batches = EpochBatches(phantom_store, 8, seed=0)
-    here = list(training_loader(phantom_store, batches, workers=0, pin_memory=False))
-    there = list(training_loader(phantom_store, batches, workers=2, pin_memory=False))
+    here = list(training_loader(TrainingFilms(phantom_store), batches, workers=0, pin_memory=False))
+    there = list(training_loader(TrainingFilms(phantom_store), batches, workers=2, pin_memory=False))
     assert all(torch.equal(a["films"], b["films"]) for a, b in zip(here, there, strict=True))
 
 

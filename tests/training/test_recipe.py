@@ -36,12 +36,19 @@ def test_no_decay_on_norms_biases_tokens_and_positions() -> None:
     assert not any("norm" in name or name.endswith("bias") for name in by_decay[0.05])
 
 
-def test_heads_can_learn_faster_than_the_backbone() -> None:
+def test_learning_rates_fall_from_the_heads_down_by_layer() -> None:
     model = create_model("clarity_t8_64", **SMALL)
-    groups = parameter_groups(model, OptimizationConfig(learning_rate=1e-4, head_learning_rate_scale=20.0))
+    depth = model.config.depth
+    groups = parameter_groups(model, OptimizationConfig(learning_rate=1e-3, layer_decay=0.5))
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(1e-4 if name.startswith("backbone.") else 2e-3), name
+    named = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+    assert named["pooling.weights"] == named["backbone.class_tokens"] == named["backbone.norm.weight"] == 1e-3
+    assert named[f"backbone.blocks.{depth - 1}.mlp.fc1.weight"] == pytest.approx(0.5e-3)
+    assert named["backbone.blocks.0.attn.qkv.bias"] == pytest.approx(1e-3 * 0.5**depth)
+    assert named["backbone.positions"] == named["backbone.patch_embed.proj.weight"]
+    assert named["backbone.positions"] == pytest.approx(1e-3 * 0.5 ** (depth + 1))
+    same = parameter_groups(model, OptimizationConfig(learning_rate=1e-4))
+    assert {group["lr"] for group in same} == {1e-4}
 
 
 def test_schedule_warms_up_and_follows_half_a_cosine() -> None:

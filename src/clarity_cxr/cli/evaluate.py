@@ -23,7 +23,7 @@ def evaluate(
     Writes evaluation.json, evaluation_predictions.npz and evaluation_boxes.csv into OUT and prints tables.
 
     Args:
-        checkpoint: weights written by `clarity train` (.safetensors).
+        checkpoint: weights written by `clarity train` (.safetensors); of a teacher, AUC alone is scored.
         store: folder written by `clarity prepare`, at the checkpoint's image size.
         out: folder for the results.
         predictions: evaluation_predictions.npz of an earlier evaluation, to score again without running the model.
@@ -37,10 +37,12 @@ def evaluate(
     """
     from rich.console import Console
 
+    from clarity_cxr.evaluation.classifier import evaluate_teacher
     from clarity_cxr.evaluation.evaluate import RESULT_FILE
     from clarity_cxr.evaluation.evaluate import evaluate as run
     from clarity_cxr.evaluation.score import EvaluationOptions
-    from clarity_cxr.evaluation.table import print_tables
+    from clarity_cxr.evaluation.table import classification_table, print_tables
+    from clarity_cxr.models.teacher import is_teacher
 
     options = EvaluationOptions(
         batch_size=batch_size,
@@ -51,7 +53,9 @@ def evaluate(
         udp_protocol=udp_protocol,
         seed=seed,
     )
-    result = run(checkpoint, store, out, options, predictions)
     console = Console()
-    print_tables(result, console)
+    if is_teacher(checkpoint):
+        console.print(classification_table(evaluate_teacher(checkpoint, store, out, options)))
+    else:
+        print_tables(run(checkpoint, store, out, options, predictions), console)
     console.print(f"Written to {out / RESULT_FILE}", soft_wrap=True)

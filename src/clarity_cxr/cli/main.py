@@ -20,12 +20,22 @@ COMMANDS = {
     "check": "Look for whatever is wrong with a release.",
     "prepare": "Pack a release into a store of small grey films.",
     "anatomy": "Make anatomical priors for a release or a store.",
-    "train": "Train a CLARiTy on a store.",
+    "train": "Train a CLARiTy, or a teacher, on a store.",
+    "distill dump": "Compute a teacher's logits for every film and epoch.",
+    "distill verify": "Check a store of logits, and repair it.",
+    "distill info": "What a store of logits was made of, and what is there.",
+    "distill show": "Draw the film behind a stored row of logits.",
     "calibrate": "Fit probabilities and operating points on validation films.",
     "evaluate": "Score a checkpoint on a store: what and where.",
+    "explain": "Check whether a checkpoint's maps explain what it predicts.",
     "predict": "Findings, boxes and overlays for films.",
+    "node": "Receive films from a PACS, send results back.",
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
     "report": "Make one page out of a run: table, curves, gallery.",
+    "export": "Write a checkpoint as one ONNX file.",
+    "serve": "Answer films over HTTP, with a viewer.",
+    "push": "Share a checkpoint with its model card.",
+    "pull": "Fetch a shared checkpoint.",
     "anatomy-sheet": "Draw the outlined anatomy of a store's films.",
     "anatomy-train": "Train or cross-validate the built-in anatomy segmenter.",
 }
@@ -40,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"clarity-cxr {__version__}")
         return 0
-    name, *options = words
+    length = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name, options = " ".join(words[:length]), words[length:]
     if name not in COMMANDS:
         print(f"clarity: unknown command {name!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = name.replace("-", "_")
-    command = getattr(importlib.import_module(f"clarity_cxr.cli.{module}"), module)
+    command = find_command(name)
     try:
         return _run(name, command, options)
     except ClarityError as error:
@@ -54,6 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"clarity {name}: interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def find_command(name: str) -> Callable[..., int | None]:
+    """The function behind a command: of its own name in a module of its first word's name."""
+    module = importlib.import_module(f"clarity_cxr.cli.{name.split()[0].replace('-', '_')}")
+    return getattr(module, name.split()[-1].replace("-", "_"))
 
 
 def _run(name: str, command: Callable[..., int | None], options: list[str]) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from clarity_cxr import __version__
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.evaluation.intervals import draw_patients, percentile_interval
+from clarity_cxr.evaluation.score import EvaluationOptions
 from clarity_cxr.evaluation.summary import plain, summarise_classification
 from clarity_cxr.files import file_digest, write_json
 from clarity_cxr.findings import FINDINGS
@@ -50,47 +51,41 @@ def teacher_probabilities(
     return probabilities
 
 
-def evaluate_teacher(
-    checkpoint: Path, store: Path, out: Path, *, device: str, batch_size: int, bfloat16: bool, replicates: int, seed: int
-) -> dict[str, Any]:
+def evaluate_teacher(checkpoint: Path, store: Path, out: Path, options: EvaluationOptions) -> dict[str, Any]:
     """Score a teacher on a store's test films and write `evaluation.json` into `out`.
 
     Args:
         checkpoint: a teacher written by training.
         store: a prepared store of the teacher's size.
         out: folder of the result.
-        device: where to run.
-        batch_size: films per forward pass.
-        bfloat16: run the forward pass in bfloat16.
-        replicates: bootstrap replicates over patients, behind the 95 % intervals.
-        seed: of the bootstrap.
+        options: those about localisation are not read.
 
     Returns:
-        The content of `evaluation.json`: `macro_auc`, `findings_in_mean`, `intervals`, `classification` per finding, and
-        where they come from.
+        The content of `evaluation.json`: `macro_auc`, `findings_in_mean`, `intervals` and `per_finding` as of a
+        CLARiTy, and where they come from.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
         StoreError: the store cannot be used, or is of another size.
         ClarityError: the device is not there, or the result cannot be written.
     """
-    usable_device(device)
+    device = usable_device(options.device)
     teacher = load_teacher(checkpoint)
     films = open_store(store, size=teacher.config.image_size)
     rows = films.rows("test")
     probabilities = teacher_probabilities(
-        teacher, films, rows, device=device, batch_size=batch_size, bfloat16=bfloat16
+        teacher, films, rows, device=device, batch_size=options.batch_size, bfloat16=options.bfloat16
     )
     patients = films.index["patient_id"].to_numpy()[rows]
     scores = summarise_classification(
-        probabilities, films.labels[rows], patients, draw_patients(patients, replicates, seed)
+        probabilities, films.labels[rows], patients, draw_patients(patients, options.replicates, options.seed)
     )
     result = plain(
         {
             "macro_auc": scores.macro,
             "findings_in_mean": scores.findings_in_mean,
-            "intervals": {"macro_auc": percentile_interval(scores.macro_replicates), "replicates": replicates},
-            "classification": scores.per_finding,
+            "intervals": {"macro_auc": percentile_interval(scores.macro_replicates), "replicates": options.replicates},
+            "per_finding": scores.per_finding,
             "checkpoint": {
                 "file": str(checkpoint),
                 "sha256": file_digest(checkpoint),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clarity_cxr.models.config import ModelConfig
+from clarity_cxr.models.films import network_input
 from clarity_cxr.models.pooling import AttentionPooling, MeanPooling
 from clarity_cxr.models.segment_cam import SegmentCAM
 from clarity_cxr.models.vit import ClassTokenTransformer
@@ -73,9 +74,7 @@ class Clarity(nn.Module):
         Returns:
             (B, 3, S, S) float32, normalised.
         """
-        if films.dtype == torch.uint8:
-            films = films.unsqueeze(1).float() / 255
-        return (films - self.mean) / self.std
+        return network_input(films, self.mean, self.std)
 
     def forward(self, images: Tensor, return_attention: bool = False) -> ClarityOutput:
         """Classify, and localise.

@@ -128,9 +128,11 @@ class ModelOptions:
     """The `model:` section of a training config; a field left out keeps the registered model's own value.
 
     Args:
-        name: registered model, e.g. `clarity_s16_224`.
+        name: registered model, e.g. `clarity_s16_224`; or a timm classifier, e.g. `convnextv2_base`, which is trained
+            as a teacher: `image_size`, `head_dropout` and `drop_path` are its options.
         weights: what to start from: a timm name (`vit_small_patch16_224.dino`), a file in timm's layout
             (safetensors), or a CLARiTy checkpoint (positions are interpolated); None starts from random weights.
+        image_size: side of the square input in pixels.
         attention_blocks: p, see `ModelConfig`.
         token_blocks: q, see `ModelConfig`.
         segment_cam: false removes the SegmentCAM module (Table 6).
@@ -145,10 +147,12 @@ class ModelOptions:
         mlp_dropout: dropout in MLPs and after attention projections.
         attention_dropout: dropout on attention weights.
         drop_path: stochastic depth rate of the last block.
+        head_dropout: a teacher's dropout before its last linear layer.
     """
 
     name: str
     weights: str | None = None
+    image_size: int | None = None
     attention_blocks: int | None = None
     token_blocks: int | None = None
     segment_cam: bool | None = None
@@ -163,6 +167,7 @@ class ModelOptions:
     mlp_dropout: float | None = None
     attention_dropout: float | None = None
     drop_path: float | None = None
+    head_dropout: float | None = None
 
     def overrides(self) -> dict[str, Any]:
         """The fields that were set, without `name` and `weights`."""

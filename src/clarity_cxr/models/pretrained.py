@@ -9,7 +9,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from clarity_cxr.errors import CheckpointError
-from clarity_cxr.models.checkpoints import HEADER, read_metadata, read_tensors
+from clarity_cxr.models.checkpoints import HEADER, has_header, read_metadata, read_tensors
 from clarity_cxr.models.clarity import Clarity
 from clarity_cxr.models.config import ModelConfig
 
@@ -31,19 +31,26 @@ def load_starting_weights(model: Clarity, source: str | Path) -> None:
     Raises:
         CheckpointError: the weights cannot be fetched or read, or do not fit the model.
     """
+    tensors = timm_tensors(source)
+    if has_header(Path(source), HEADER):
+        fitted = _fit_clarity(tensors, read_metadata(Path(source)).config, model.config, str(source))
+        load_into(model, fitted, str(source))
+    else:
+        load_into(model.backbone, _fit_vit(tensors, model.config, str(source)), str(source))
+
+
+def timm_tensors(source: str | Path) -> dict[str, Tensor]:
+    """Floating-point tensors of a timm name (fetched from its hub, without the classifier) or of a weights file.
+
+    Raises:
+        CheckpointError: the weights cannot be fetched or read.
+    """
     path = Path(source)
     if path.suffix not in TIMM_SUFFIXES:
-        tensors, is_clarity = _fetch(str(source)), False
-    elif path.suffix == ".safetensors":
-        tensors, is_clarity = read_tensors(path), _is_clarity(path)
+        tensors = _fetch(str(source))
     else:
-        tensors, is_clarity = _read_pickle(path), False
-    tensors = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if is_clarity:
-        fitted = _fit_clarity(tensors, read_metadata(path).config, model.config, str(source))
-        _load(model, fitted, str(source))
-    else:
-        _load(model.backbone, _fit_vit(tensors, model.config, str(source)), str(source))
+        tensors = read_tensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
 def _fetch(name: str) -> dict[str, Tensor]:
@@ -70,13 +77,6 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a plain file of tensors ({error}); convert it to safetensors") from error
     content = content.get("model", content.get("state_dict", content))
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _is_clarity(path: Path) -> bool:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as handle:
-        return HEADER in (handle.metadata() or {})
 
 
 def _fit_vit(tensors: dict[str, Tensor], config: ModelConfig, source: str) -> dict[str, Tensor]:
@@ -122,7 +122,12 @@ def resize_positions(positions: Tensor, grid: int, antialias: bool) -> Tensor:
     return resample_abs_pos_embed(positions, [grid, grid], num_prefix_tokens=0, antialias=antialias)
 
 
-def _load(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+def load_into(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Load every tensor of a module; only BatchNorm's counters may be missing.
+
+    Raises:
+        CheckpointError: shapes or names do not fit.
+    """
     counters = {name for name in module.state_dict() if name.endswith("num_batches_tracked")}
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clarity_cxr.data.store import FilmStore
+from clarity_cxr.distill.store import LogitStore
 
 Batch = dict[str, Any]
 
@@ -65,10 +66,20 @@ class EpochBatches(Sampler[tuple[int, np.ndarray]]):
 
 
 class TrainingFilms(Dataset[Batch]):
-    """A whole batch by its rows: `rows`, `films`, `labels`, `keys`, `epoch`, and `priors` where the store has them."""
+    """A whole batch by its rows: `rows`, `films`, `labels`, `keys`, `epoch`, `priors` and `teacher_logits`.
 
-    def __init__(self, store: FilmStore) -> None:
+    Args:
+        store: the films.
+        priors: read the anatomical priors, if the store has them.
+        logits: a teacher's logits on the same films, or None.
+    """
+
+    def __init__(self, store: FilmStore, priors: bool = True, logits: LogitStore | None = None) -> None:
         self.store = store
+        self.priors = store.priors if priors else None
+        self.logits = logits
+        self.positions = np.full(len(store), -1)
+        self.positions[store.rows("train")] = np.arange(len(store.rows("train")))
 
     def __getitem__(self, index: tuple[int, np.ndarray]) -> Batch:
         epoch, rows = index
@@ -79,15 +90,18 @@ class TrainingFilms(Dataset[Batch]):
             "labels": torch.from_numpy(self.store.labels[rows]).float(),
             "keys": torch.from_numpy(self.store.keys[rows]),
         }
-        if self.store.priors is not None:
-            batch["priors"] = torch.from_numpy(self.store.priors[rows])
+        if self.priors is not None:
+            batch["priors"] = torch.from_numpy(self.priors[rows])
+        if self.logits is not None:
+            logits = self.logits.epoch(epoch)[self.positions[rows]]
+            batch["teacher_logits"] = torch.from_numpy(logits.astype(np.float32))
         return batch
 
 
-def training_loader(store: FilmStore, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def training_loader(films: TrainingFilms, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Batch]:
     """The loader that Lightning iterates once per epoch."""
     return DataLoader(
-        TrainingFilms(store),
+        films,
         batch_size=None,
         sampler=batches,
         num_workers=workers,

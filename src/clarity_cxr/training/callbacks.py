@@ -1,5 +1,6 @@
 """What happens around the steps: validation, best weights, the metrics table, resume points."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 import lightning as L
 import pandas as pd
 
-from clarity_cxr.evaluation.validation import ValidationScores
 from clarity_cxr.files import atomic_path
-from clarity_cxr.models import Clarity, save_checkpoint
+from clarity_cxr.models import Clarity
+from clarity_cxr.models.teacher import Teacher
+from clarity_cxr.training.selection import Selection
 
 RESUME_POINT = "last.ckpt"
 BEST_WEIGHTS = "best.safetensors"
 METRICS = "metrics.csv"
-SCORES = ("macro_auc", "msli", "udp")
 LOG_EVERY = 10
 """Steps between TensorBoard points."""
 
@@ -24,13 +25,13 @@ class EpochMetrics(L.Callback):
 
     Args:
         out: run folder; rows go to `metrics.csv`.
-        validate: scores a model; run every `every` epochs, its `selection` chooses the best weights.
+        validate: scores a model; run every `every` epochs, the highest value chooses the best weights.
         every: epochs between validations; the last is always validated.
         provenance: goes into the header of the best weights.
     """
 
     def __init__(
-        self, out: Path, validate: Callable[[Clarity], ValidationScores], every: int, provenance: dict[str, Any]
+        self, out: Path, validate: Callable[[Clarity | Teacher], Selection], every: int, provenance: dict[str, Any]
     ) -> None:
         self.out = out
         self.validate = validate
@@ -67,19 +68,15 @@ class EpochMetrics(L.Callback):
 
     def _validated(self, pl_module: L.LightningModule, epoch: int, step: int) -> dict[str, float]:
         model = pl_module.model
-        assert isinstance(model, Clarity)
-        scores = self.validate(model)
-        selection = scores["selection"]
-        if selection == selection and (self.best is None or selection > self.best):
-            self.best = selection
-            validation = {name: scores[name] for name in SCORES if scores[name] == scores[name]}
-            save_checkpoint(
-                self.out / BEST_WEIGHTS,
-                model,
-                thresholds=scores["thresholds"],
-                provenance=self.provenance | {"epoch": epoch, "step": step, "validation": validation},
+        assert isinstance(model, Clarity | Teacher)
+        selection = self.validate(model)
+        if not math.isnan(selection.value) and (self.best is None or selection.value > self.best):
+            self.best = selection.value
+            validation = {name: value for name, value in selection.scores.items() if not math.isnan(value)}
+            selection.save(
+                self.out / BEST_WEIGHTS, self.provenance | {"epoch": epoch, "step": step, "validation": validation}
             )
-        return {f"val/{name}": scores[name] for name in SCORES}
+        return {f"val/{name}": value for name, value in selection.scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "sums": self.sums, "steps": self.steps, "best": self.best}
@@ -116,5 +113,5 @@ def _learning_rate(trainer: L.Trainer) -> float:
 
 
 def _summary(row: dict[str, float]) -> str:
-    scores = [f"{name} {row[f'val/{name}']:.4f}" for name in SCORES if f"val/{name}" in row]
+    scores = [f"{name.removeprefix('val/')} {value:.4f}" for name, value in row.items() if name.startswith("val/")]
     return ", ".join([f"epoch {row['epoch']:.0f}: loss {row['train/L_total']:.4f}", *scores])

@@ -53,8 +53,8 @@ class OptimizationConfig:
         epochs: passes over the training films.
         batch_size: films per optimizer step.
         learning_rate: peak learning rate, reached after the warm-up.
-        head_learning_rate_scale: factor on the learning rate of pooling and SegmentCAM, which no pretrained weights
-            fill; above 1 it helps runs of few steps.
+        layer_decay: factor on the learning rate from one block to the one below it; below 1 it keeps pretrained
+            features in runs on few films.
         weight_decay: on matrices and kernels only; norms, biases, tokens and positions have none.
         warmup_epochs: epochs of linear warm-up from zero.
         final_learning_rate: learning rate at the last step.
@@ -63,7 +63,7 @@ class OptimizationConfig:
     epochs: int = 200
     batch_size: int = 1024
     learning_rate: float = 1e-4
-    head_learning_rate_scale: float = 1.0
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     warmup_epochs: float = 5.0
     final_learning_rate: float = 0.0

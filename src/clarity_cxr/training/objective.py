@@ -14,6 +14,20 @@ from clarity_cxr.models import ClarityOutput
 from clarity_cxr.training.config import LossConfig
 
 
+def classification_loss(logits: Tensor, labels: Tensor, targets: Tensor, config: LossConfig) -> Tensor:
+    """Eq. 3, or its ablation without class weights.
+
+    Args:
+        logits: (B, C).
+        labels: hard labels (B, C), which the class weights are counted from.
+        targets: classification targets u (B, C): the labels, or a teacher's probabilities.
+        config: `class_loss` and `class_reduction` are read.
+    """
+    if config.class_loss == "mlsm":
+        return multilabel_soft_margin(logits, targets, reduction=config.class_reduction)
+    return weighted_bce(logits, targets, labels, reduction=config.class_reduction)
+
+
 def loss_components(
     output: ClarityOutput, labels: Tensor, targets: Tensor, priors: Tensor | None, config: LossConfig
 ) -> dict[str, Tensor]:
@@ -28,9 +42,7 @@ def loss_components(
     """
 
     def classify(logits: Tensor) -> Tensor:
-        if config.class_loss == "mlsm":
-            return multilabel_soft_margin(logits, targets, reduction=config.class_reduction)
-        return weighted_bce(logits, targets, labels, reduction=config.class_reduction)
+        return classification_loss(logits, labels, targets, config)
 
     components = {"CLS_C": classify(output.class_logits)}
     if output.heatmap is not None:
@@ -59,8 +71,9 @@ def loss_components(
 
 
 def combined_loss(components: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Weighted sum of the components (Eq. 18 and 19)."""
+    """Weighted sum of the components (Eq. 18 and 19); a teacher's only component, CLS, counts as it is."""
     weights = {
+        "CLS": 1.0,
         "CLS_C": config.alpha_class,
         "CLS_P": config.alpha_patch,
         "CLS_f": config.alpha_foreground,
@@ -71,7 +84,7 @@ def combined_loss(components: dict[str, Tensor], config: LossConfig) -> Tensor:
         "OCT": config.delta_tokens,
         "CCT": config.delta_tokens,
     }
-    total = components["CLS_C"].new_zeros(())
+    total = next(iter(components.values())).new_zeros(())
     for name, value in components.items():
         total = total + weights[name] * value
     return total

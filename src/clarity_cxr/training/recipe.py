@@ -1,4 +1,4 @@
-"""One training step of CLARiTy as a Lightning module, read from top to bottom."""
+"""One training step of CLARiTy, or of a teacher, as a Lightning module, read from top to bottom."""
 
 import math
 from typing import Any
@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from clarity_cxr.data.augmentation import AugmentationConfig, augment
 from clarity_cxr.data.priors import unpack_priors
 from clarity_cxr.data.store import FilmStore
-from clarity_cxr.errors import TrainingError
+from clarity_cxr.errors import ConfigError, TrainingError
 from clarity_cxr.models import Clarity
+from clarity_cxr.models.teacher import Teacher
 from clarity_cxr.training.batches import Batch
 from clarity_cxr.training.config import LossConfig, OptimizationConfig
-from clarity_cxr.training.objective import combined_loss, loss_components
+from clarity_cxr.training.objective import classification_loss, combined_loss, loss_components
 
-NO_DECAY = ("class_tokens", "positions")
+NO_DECAY = ("class_tokens", "positions", "cls_token", "pos_embed")
 
 
-class ClarityRecipe(L.LightningModule):
-    """Augment on the device, forward, Eq. 18, AdamW.
+class FilmRecipe(L.LightningModule):
+    """Augment on the device, forward, loss, AdamW.
 
     Every random draw of a step is a function of (seed, step), so a resumed run repeats an uninterrupted one exactly.
 
     Args:
-        model: the student.
+        model: what to train.
         store: the films, for the image ids of a batch that fails.
         augmentation: magnitudes of the stateless augmentation.
         loss: weights and options of the losses.
@@ -36,7 +37,7 @@ class ClarityRecipe(L.LightningModule):
 
     def __init__(
         self,
-        model: Clarity,
+        model: Clarity | Teacher,
         store: FilmStore,
         augmentation: AugmentationConfig,
         loss: LossConfig,
@@ -68,12 +69,15 @@ class ClarityRecipe(L.LightningModule):
         films, priors = augment(
             batch["films"], batch["keys"], batch["epoch"], self.seed, self.augmentation, priors=priors
         )
-        output = self.model(self.model.preprocess(films))
-        components = loss_components(output, batch["labels"], batch["labels"], priors, self.loss)
+        components = self.components(films, priors, batch)
         loss = combined_loss(components, self.loss)
         if not torch.isfinite(loss):
             raise TrainingError(self._explain(components, batch["rows"]))
         return {"loss": loss, "components": {"total": loss.detach()} | {k: v.detach() for k, v in components.items()}}
+
+    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """Every loss of augmented films (B, 1, S, S) with priors (B, R, H, W) under its paper name, unweighted."""
+        raise NotImplementedError
 
     def _explain(self, components: dict[str, Tensor], rows: Tensor) -> str:
         ids = self.store.index["image_id"].to_numpy()[rows.cpu().numpy()]
@@ -97,25 +101,64 @@ class ClarityRecipe(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class ClarityRecipe(FilmRecipe):
+    """Eq. 18; where the batch has a teacher's logits, their sigmoid is the target of the classification losses."""
+
+    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """See `FilmRecipe.components`."""
+        labels = batch["labels"]
+        targets = batch["teacher_logits"].sigmoid() if "teacher_logits" in batch else labels
+        return loss_components(self.model(self.model.preprocess(films)), labels, targets, priors, self.loss)
+
+
+class TeacherRecipe(FilmRecipe):
+    """Eq. 3 on the teacher's logits."""
+
+    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """See `FilmRecipe.components`."""
+        logits = self.model(self.model.preprocess(films))
+        return {"CLS": classification_loss(logits, batch["labels"], batch["labels"], self.loss)}
+
+
 def parameter_groups(model: nn.Module, options: OptimizationConfig) -> list[dict[str, Any]]:
-    """Backbone and heads, each in two: matrices and kernels with decay; norms, biases, tokens and positions without.
+    """Matrices and kernels with weight decay; norms, biases, tokens and positions without; learning rates by depth.
+
+    Block l of the backbone learns at learning_rate * layer_decay ** (L - l), l from 0, and patch embedding and
+    positions at the rate of a block below the first, as in BEiT's fine-tuning. Heads, the final norm and the class
+    tokens, which pretrained weights fill with copies of one, learn at the full rate.
 
     Args:
-        model: a `Clarity`; what is not under `backbone` is a head.
-        options: learning rates and weight decay.
+        model: a `Clarity` or a `Teacher`.
+        options: learning rate, its decay by layer, and weight decay.
+
+    Raises:
+        ConfigError: a decay by layer is asked of a teacher.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    if options.layer_decay != 1 and not isinstance(model, Clarity):
+        raise ConfigError(
+            f"optimization.layer_decay is {options.layer_decay}; a teacher's layers have none, expected 1"
+        )
+    depth = model.config.depth if isinstance(model, Clarity) else 0
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decayed = parameter.ndim >= 2 and name.split(".")[-1] not in NO_DECAY
-        groups.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
+        groups.setdefault((_layers_above(name, depth), decayed), []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": options.learning_rate * (1.0 if in_backbone else options.head_learning_rate_scale),
+            "lr": options.learning_rate * options.layer_decay**above,
             "weight_decay": options.weight_decay if decayed else 0.0,
         }
-        for (in_backbone, decayed), parameters in groups.items()
+        for (above, decayed), parameters in groups.items()
     ]
+
+
+def _layers_above(name: str, depth: int) -> int:
+    """How many layers lie between a parameter and the heads."""
+    parts = name.split(".")
+    if parts[:2] == ["backbone", "blocks"]:
+        return depth - int(parts[2])
+    return depth + 1 if parts[:2] in (["backbone", "patch_embed"], ["backbone", "positions"]) else 0
 
 
 def cosine_with_warmup(step: int, warmup: int, total: int, floor: float) -> float:

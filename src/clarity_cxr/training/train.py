@@ -14,14 +14,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from clarity_cxr.anatomy.store_priors import verify_priors
 from clarity_cxr.data.augmentation import AugmentationConfig
 from clarity_cxr.data.store import FilmStore, open_store
+from clarity_cxr.distill.manifest import film_identity
+from clarity_cxr.distill.store import LogitStore
 from clarity_cxr.errors import ConfigError, TrainingError
-from clarity_cxr.evaluation.validation import ValidationScores, validation_scores
 from clarity_cxr.files import atomic_path, output_errors
-from clarity_cxr.models import Clarity, ModelOptions, create_model, save_checkpoint
-from clarity_cxr.training.batches import EpochBatches, training_loader
+from clarity_cxr.models import Clarity, ModelOptions, create_model
+from clarity_cxr.models.teacher import Teacher, create_teacher, is_teacher_name, weights_licence
+from clarity_cxr.training.batches import EpochBatches, TrainingFilms, training_loader
 from clarity_cxr.training.callbacks import BEST_WEIGHTS, RESUME_POINT, EpochMetrics, ResumePoints
 from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
-from clarity_cxr.training.recipe import ClarityRecipe
+from clarity_cxr.training.recipe import ClarityRecipe, TeacherRecipe
+from clarity_cxr.training.selection import select
 
 CONFIG = "config.yaml"
 
@@ -34,8 +37,9 @@ def train(
     loss: LossConfig,
     optimization: OptimizationConfig,
     run: RunConfig,
+    distill: Path | None = None,
 ) -> Path:
-    """Train a CLARiTy on a prepared store; continue where an interrupted run of the same config stopped.
+    """Train a CLARiTy or a teacher on a prepared store; continue where an interrupted run of the same config stopped.
 
     Args:
         store: a prepared store of the model's input size.
@@ -45,6 +49,7 @@ def train(
         loss: weights and options.
         optimization: epochs, batch, learning rate.
         run: seed, device, precision, checkpoints.
+        distill: a store of a teacher's logits for this run, see `clarity_cxr.distill`; None trains on labels.
 
     Returns:
         Path of the best weights.
@@ -52,16 +57,27 @@ def train(
     Raises:
         ConfigError: the folder holds a run of another config.
         StoreError: the store does not fit the model, or its priors were made from other films.
+        LogitsError: the logits were made for another run, or epochs are missing.
         TrainingError: no training films, or a loss that is not finite.
     """
     L.seed_everything(run.seed, verbose=False)
-    student = create_model(model.name, weights=model.weights, **model.overrides())
-    films = open_store(store, size=student.config.image_size)
-    settings = _settings(model, augmentation, loss, optimization, run) | {"data": films.fingerprint}
-    if films.priors is not None:
+    learner = _create(model)
+    films = open_store(store, size=learner.config.image_size)
+    is_student = isinstance(learner, Clarity)
+    logits = None if distill is None else _open_logits(distill, learner, films, augmentation, run.seed, optimization)
+    settings = _settings(model, augmentation, loss, optimization, run) | {
+        "data": films.fingerprint,
+        "distill": None
+        if logits is None
+        else {"key": logits.manifest.key, "teacher": logits.manifest.identity["teacher"]},
+    }
+    if is_student and films.priors is not None:
         verify_priors(films)
     _claim(out, settings)
-    _announce(films, student, loss)
+    _announce(films, learner, loss, logits)
+    if model.weights is not None and not is_student:
+        settings["weights_licence"] = weights_licence(model.name, model.weights)
+        print(settings["weights_licence"], flush=True)
 
     resume_point = out / RESUME_POINT
     first_step = 0
@@ -69,40 +85,58 @@ def train(
         first_step = torch.load(resume_point, map_location="cpu", weights_only=True)["global_step"]
         print(f"continuing {out} at step {first_step}", flush=True)
     batches = EpochBatches(films, optimization.batch_size, run.seed, first_step)
-    recipe = ClarityRecipe(student, films, augmentation, loss, optimization, batches.steps, run.seed)
+    recipe = (ClarityRecipe if is_student else TeacherRecipe)(
+        learner, films, augmentation, loss, optimization, batches.steps, run.seed
+    )
     trainer = L.Trainer(
         max_epochs=optimization.epochs,
         accelerator=run.accelerator,
         devices=1,
         precision=run.precision,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
-        callbacks=[_metrics(films, out, run, settings), ResumePoints(out, run.checkpoint_steps), RichProgressBar()],
+        callbacks=[
+            EpochMetrics(out, lambda model: select(model, films, run), run.validation_every, settings),
+            ResumePoints(out, run.checkpoint_steps),
+            RichProgressBar(),
+        ],
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    loader = training_loader(films, batches, run.workers, pin_memory=trainer.strategy.root_device.type == "cuda")
+    loader = training_loader(
+        TrainingFilms(films, priors=is_student, logits=logits),
+        batches,
+        run.workers,
+        pin_memory=trainer.strategy.root_device.type == "cuda",
+    )
     with output_errors(out):
         trainer.fit(recipe, loader, ckpt_path=resume_point if first_step else None, weights_only=True)
     if trainer.interrupted:
         raise TrainingError(f"{out}: interrupted at step {trainer.global_step}; the same command continues the run")
     if not (out / BEST_WEIGHTS).is_file():
-        save_checkpoint(out / BEST_WEIGHTS, student, provenance=settings)
+        select(learner, films, run).save(out / BEST_WEIGHTS, settings)
     return out / BEST_WEIGHTS
 
 
-def _metrics(films: FilmStore, out: Path, run: RunConfig, settings: dict[str, Any]) -> EpochMetrics:
-    def validate(model: Clarity) -> ValidationScores:
-        return validation_scores(
-            model,
-            films,
-            device=next(model.parameters()).device,
-            batch_size=run.evaluation_batch_size,
-            bfloat16=run.precision == "bf16-mixed",
-        )
+def _create(model: ModelOptions) -> Clarity | Teacher:
+    create = create_teacher if is_teacher_name(model.name) else create_model
+    return create(model.name, weights=model.weights, **model.overrides())
 
-    return EpochMetrics(out, validate, run.validation_every, settings)
+
+def _open_logits(
+    path: Path,
+    learner: Clarity | Teacher,
+    films: FilmStore,
+    augmentation: AugmentationConfig,
+    seed: int,
+    optimization: OptimizationConfig,
+) -> LogitStore:
+    if isinstance(learner, Teacher):
+        raise ConfigError(f"distill: {learner.config.name} is a teacher, which learns from labels; leave distill out")
+    logits = LogitStore(path)
+    logits.require(film_identity(films, augmentation, seed), optimization.epochs)
+    return logits
 
 
 def _settings(model: ModelOptions, *sections: Any) -> dict[str, Any]:
@@ -141,12 +175,17 @@ def _differences(earlier: Any, now: Any, key: str = "") -> list[str]:
     return [] if earlier == now else [f"{key} was {earlier!r}, now {now!r}"]
 
 
-def _announce(films: FilmStore, student: Clarity, loss: LossConfig) -> None:
+def _announce(films: FilmStore, learner: Clarity | Teacher, loss: LossConfig, logits: LogitStore | None) -> None:
     count = len(films.rows("train"))
     if count < 2:
         raise TrainingError(f"{films.path}: {count} training films; expected a store with films in the split 'train'")
-    print(f"{student.config.name}: {count} training films from {films.path}", flush=True)
-    if student.segment_cam is not None and films.priors is None:
+    print(f"{learner.config.name}: {count} training films from {films.path}", flush=True)
+    if logits is not None:
+        print(f"classification targets: the teacher's probabilities in {logits.path}", flush=True)
+        licence = logits.manifest.origin.get("weights_licence")
+        if licence is not None:
+            print(f"the teacher's starting weights: {licence}", flush=True)
+    if isinstance(learner, Clarity) and learner.segment_cam is not None and films.priors is None:
         print(
             "the store has no anatomical priors: L_PRX and L_CNF are off "
             f"(weights {loss.gamma_proximity} and {loss.gamma_confinement} are not used)",

@@ -1,0 +1,1 @@
+"""The teacher's logits, computed ahead for every film and epoch."""
