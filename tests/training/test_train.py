@@ -103,7 +103,7 @@ def test_a_run_leaves_metrics_best_weights_and_its_config(
     assert "optimization.epochs was 2, now 3" in capsys.readouterr().err
 
 
-def test_without_priors_the_run_says_what_is_off(
+def test_without_priors_the_run_says_what_is_off_or_refuses_if_the_config_requires_them(
     config: Path, phantom_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import shutil
@@ -114,6 +114,10 @@ def test_without_priors_the_run_says_what_is_off(
     shutil.copytree(phantom_release, bare, ignore=shutil.ignore_patterns("priors"))
     store = prepare(bare, tmp_path / "store", size=64, processes=1)
     out = tmp_path / "run"
+    assert main(command(config, store, out, "--loss.priors", "required")) == 2
+    assert f"make them with `clarity anatomy {store.path}`" in capsys.readouterr().err
+    assert not out.exists()
+
     assert main(command(config, store, out, "--optimization.epochs", "1")) == 0
     assert "L_PRX and L_CNF are off" in capsys.readouterr().out
     assert not {"train/L_PRX", "train/L_CNF"} & set(pd.read_csv(out / "metrics.csv").columns)

@@ -20,6 +20,7 @@ class LossConfig:
         beta_area: weight of L_AC.
         gamma_proximity: weight of L_PRX.
         gamma_confinement: weight of L_CNF.
+        priors: `required` refuses a store without anatomical priors; `optional` then leaves L_PRX and L_CNF off.
         delta_tokens: weight of L_OCT (or L_CCT).
         class_loss: `wbce` (Eq. 3) or `mlsm`, the same with unit class weights.
         class_reduction: `mean` or `sum` over the findings in Eq. 3; the paper prints the sum.
@@ -36,6 +37,7 @@ class LossConfig:
     beta_area: float = 1.4000
     gamma_proximity: float = 0.0898
     gamma_confinement: float = 2.1624
+    priors: Literal["required", "optional"] = "optional"
     delta_tokens: float = 2.6375
     class_loss: ClassLoss = "wbce"
     class_reduction: Literal["mean", "sum"] = "mean"

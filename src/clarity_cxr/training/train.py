@@ -56,7 +56,8 @@ def train(
 
     Raises:
         ConfigError: the folder holds a run of another config.
-        StoreError: the store does not fit the model, or its priors were made from other films.
+        StoreError: the store does not fit the model, its priors were made from other films, or the config requires
+            priors and it has none.
         LogitsError: the logits were made for another run, or epochs are missing.
         TrainingError: no training films, or a loss that is not finite.
     """
@@ -71,7 +72,7 @@ def train(
         if logits is None
         else {"key": logits.manifest.key, "teacher": logits.manifest.identity["teacher"]},
     }
-    if is_student and films.priors is not None:
+    if is_student and (films.priors is not None or loss.priors == "required"):
         verify_priors(films)
     _claim(out, settings)
     _announce(films, learner, loss, logits)
