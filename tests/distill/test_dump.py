@@ -157,7 +157,7 @@ def test_the_second_waits_for_what_the_first_has_in_hand(
     first = start(hold, logits.partial_path(2))
     wait_for(first, lambda: is_held(logits.partial_path(2)))
     second = start(fill, source, logits.path)
-    second.join(2)
+    second.join(1)
     assert second.is_alive()
     assert not logits.record_path(2).exists()
     first.kill()

@@ -60,6 +60,18 @@ def logits(teacher: Path, folder: Path, phantom_store: FilmStore) -> LogitStore:
     return LogitStore(folder / "logits")
 
 
+@pytest.fixture(scope="module")
+def student(logits: LogitStore, folder: Path, phantom_store: FilmStore) -> Path:
+    assert train(folder, "student", phantom_store, folder / "student", "--distill", str(logits.path)) == 0
+    return folder / "student"
+
+
+@pytest.fixture(scope="module")
+def larger_store(phantom_release: Path, folder: Path) -> FilmStore:
+    """The same films at twice the side."""
+    return prepare(phantom_release, folder / "larger", size=128, processes=1)
+
+
 def test_a_teacher_is_chosen_by_macro_auc(teacher: Path, phantom_store: FilmStore, tmp_path: Path) -> None:
     metrics = pd.read_csv(teacher / "metrics.csv")
     assert metrics["train/L_CLS"].between(0, 10).all()
@@ -76,16 +88,16 @@ def test_a_teacher_is_chosen_by_macro_auc(teacher: Path, phantom_store: FilmStor
 
 
 def test_a_student_learns_from_the_store(
-    logits: LogitStore, folder: Path, phantom_store: FilmStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    logits: LogitStore, student: Path, folder: Path, phantom_store: FilmStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(folder, "student", phantom_store, tmp_path / "run", "--distill", str(logits.path)) == 0
-    assert f"the teacher's probabilities in {logits.path}" in capsys.readouterr().out
-    provenance = load_checkpoint(tmp_path / "run" / "best.safetensors").metadata.provenance
+    provenance = load_checkpoint(student / "best.safetensors").metadata.provenance
     assert provenance["distill"] == {
         "key": logits.manifest.key,
         "teacher": logits.manifest.identity["teacher"],
     }
-    assert train(folder, "student", phantom_store, tmp_path / "run") == 2
+    assert train(folder, "student", phantom_store, student, "--distill", str(logits.path)) == 0
+    assert f"the teacher's probabilities in {logits.path}" in capsys.readouterr().out
+    assert train(folder, "student", phantom_store, student) == 2
     assert "distill was" in capsys.readouterr().err
 
 
@@ -140,15 +152,14 @@ def test_a_teacher_is_not_distilled(
 
 
 def test_the_larger_stage_starts_from_the_smaller_student(
-    folder: Path, phantom_release: Path, phantom_store: FilmStore, logits: LogitStore, tmp_path: Path
+    folder: Path, larger_store: FilmStore, student: Path, tmp_path: Path
 ) -> None:
     """224 to 512 at reduced size: logits and a teacher of twice the side, positions interpolated."""
-    assert train(folder, "student", phantom_store, tmp_path / "small", "--distill", str(logits.path)) == 0
-    store = prepare(phantom_release, tmp_path / "store", size=128, processes=1)
+    store = larger_store
     large = ("--model.image_size", "128", "--optimization.epochs", "1", "--optimization.batch_size", "40")
     assert train(folder, "teacher", store, tmp_path / "teacher", *large) == 0
     assert dump(tmp_path / "teacher", store, tmp_path / "logits") == 0
-    weights = ("--model.weights", str(tmp_path / "small" / "best.safetensors"))
+    weights = ("--model.weights", str(student / "best.safetensors"))
     out, distill = tmp_path / "large", ("--distill", str(tmp_path / "logits"))
     assert train(folder, "student", store, out, *large, *weights, *distill) == 0
     model = load_checkpoint(out / "best.safetensors").model
@@ -157,11 +168,10 @@ def test_the_larger_stage_starts_from_the_smaller_student(
 
 
 def test_logits_of_the_smaller_size_are_refused(
-    folder: Path, phantom_release: Path, logits: LogitStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, larger_store: FilmStore, logits: LogitStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = prepare(phantom_release, tmp_path / "store", size=128, processes=1)
     options = ("--model.image_size", "128", "--distill", str(logits.path))
-    assert train(folder, "student", store, tmp_path / "run", *options) == 2
+    assert train(folder, "student", larger_store, tmp_path / "run", *options) == 2
     assert "image_size is 64 in the store, 128 here" in capsys.readouterr().err
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def open_source(store: LogitStore, teacher: Path | None, films: Path | None, dev
         ClarityError: they cannot be opened.
     """
     identity, origin = store.manifest.identity, store.manifest.origin
-    magnitudes = {
+    magnitudes: dict[str, Any] = {
         name.removeprefix("augmentation."): tuple(value) if isinstance(value, list) else value
         for name, value in identity.items()
         if name.startswith("augmentation.") and name != "augmentation.digest"
@@ -126,9 +127,8 @@ def repair(store: LogitStore, source: LogitSource, epochs: list[int]) -> None:
 
 def steps_apart(a: NDArray[np.float16], b: NDArray[np.float16]) -> NDArray[np.float32]:
     """Distance of logits in steps of float16 at their size, which counts as 1/16 at least."""
-    a, b = a.astype(np.float32), b.astype(np.float32)
-    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), FINEST_STEP_AT).astype(np.float16)
-    return np.abs(a - b) / np.spacing(size).astype(np.float32)
+    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.float16(FINEST_STEP_AT))
+    return np.abs(a.astype(np.float32) - b.astype(np.float32)) / np.spacing(size).astype(np.float32)
 
 
 def _was_finished(store: LogitStore, epoch: int) -> bool:

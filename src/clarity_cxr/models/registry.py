@@ -36,7 +36,7 @@ def create_model(name: str, weights: str | Path | None = None, **options: Any) -
         CheckpointError: the weights cannot be had or do not fit.
     """
     if name not in _MODELS:
-        raise ConfigError(f"unknown model {name!r}; known models are {', '.join(list_models())}")
+        raise ConfigError(f"unknown model {name!r}; known models are {', '.join(list_models())}, and timm's to teach")
     model = Clarity(override(_MODELS[name](), options))
     if weights is not None:
         load_starting_weights(model, weights)

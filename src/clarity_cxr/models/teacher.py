@@ -52,9 +52,10 @@ class Teacher(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = _backbone(config)
-        self.head = nn.Sequential(nn.Dropout(config.head_dropout), nn.Linear(_width(self.backbone), len(FINDINGS)))
-        nn.init.trunc_normal_(self.head[1].weight, std=0.02)
-        nn.init.zeros_(self.head[1].bias)
+        classifier = nn.Linear(_width(self.backbone), len(FINDINGS))
+        nn.init.trunc_normal_(classifier.weight, std=0.02)
+        nn.init.zeros_(classifier.bias)
+        self.head = nn.Sequential(nn.Dropout(config.head_dropout), classifier)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
@@ -141,9 +142,8 @@ def load_teacher(path: Path) -> Teacher:
     known = {field.name for field in fields(TeacherConfig)}
     if content.keys() != known:
         raise CheckpointError(f"{path}: header has the fields {sorted(content)}, expected {sorted(known)}")
-    config = TeacherConfig(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    )
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    config = TeacherConfig(**values)
     if config.findings != FINDINGS:
         raise CheckpointError(
             f"{path}: made for the findings {list(config.findings)}, expected {list(FINDINGS)} in this order; "
