@@ -13,8 +13,8 @@ from clarity_cxr.cli.predict import predict
 from clarity_cxr.errors import CheckpointError, ClarityError
 from clarity_cxr.files import file_digest
 from clarity_cxr.findings import FINDINGS
+from clarity_cxr.inference.film_jobs import plan_films
 from clarity_cxr.inference.overlay import TruthBox, prediction_overlay
-from clarity_cxr.inference.predict import plan_films
 from clarity_cxr.inference.predictor import load
 from clarity_cxr.localization.drawing import TRUTH_COLOUR
 from clarity_cxr.models import create_model, save_checkpoint

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from clarity_cxr.calibration import OperatingPoint
+
 
 def predict(
     films: list[Path],
@@ -13,7 +15,9 @@ def predict(
     batch_size: int = 16,
     device: str = "cpu",
     decision_threshold: float = 0.5,
+    operating_point: OperatingPoint | None = None,
     overlays: bool = True,
+    dicom: bool = False,
     strict: bool = False,
 ) -> int:
     """Say what films show, and where: per film a JSON and an overlay, and one table, predictions.csv.
@@ -22,14 +26,17 @@ def predict(
     interruption, the command goes on where it stopped. Films of a folder keep their subfolders under the output.
 
     Args:
-        films: films (PNG or JPEG) or folders of films, which are searched with their subfolders.
+        films: films (PNG, JPEG or DICOM), DICOMDIRs, or folders of films, which are searched with their subfolders.
         checkpoint: weights to use, a .safetensors file written by `clarity train`.
         out: folder for the results.
         release: NIH release whose radiologists' boxes are drawn in green where it has them.
         batch_size: films in one forward pass.
         device: where the model runs: cpu, cuda, cuda:1, mps.
-        decision_threshold: probability from which a finding is decided positive and its boxes are given.
+        decision_threshold: the model's own probability, before calibration, from which a finding is decided positive
+            and its boxes are given.
+        operating_point: decide at an operating point that `clarity calibrate` stored instead: half, youden, sensitive.
         overlays: whether to draw the overlays beside the JSON files.
+        dicom: whether to write report, segmentations and overlay of films that are DICOM as DICOM, too.
         strict: let a film fail that is not a whole upright frontal chest film; else it is predicted with a warning.
 
     Returns:
@@ -37,16 +44,20 @@ def predict(
     """
     import sys
 
+    from clarity_cxr.dicom.writing import write_results
     from clarity_cxr.files import file_digest
-    from clarity_cxr.inference.predict import FolderRun, plan_films, predict_films, read_truth
+    from clarity_cxr.inference.film_jobs import plan_films
+    from clarity_cxr.inference.predict import FolderRun, predict_films, read_truth
     from clarity_cxr.inference.predictor import load
 
     jobs = plan_films(films, out)
-    predictor = load(checkpoint, device, decision_threshold=decision_threshold)
+    predictor = load(checkpoint, device, decision_threshold=decision_threshold, operating_point=operating_point)
     truth = {} if release is None else read_truth(release)
-    run = FolderRun(file_digest(checkpoint), overlays, truth, strict)
+    run = FolderRun(file_digest(checkpoint), overlays, truth, strict, write_results if dicom else None)
     summary = predict_films(predictor, jobs, out, run, batch_size)
     already = f", {summary.already_done} were there already" if summary.already_done else ""
+    decided = predictor.rule.to_dict()
+    print(f"probabilities: calibration {decided['calibration']}; decided at the operating point {predictor.rule.point}")
     print(f"{summary.predicted} films predicted{already}: {summary.table}")
     for film, warning in summary.warnings.items():
         print(f"warning: {film}: {warning}", file=sys.stderr)

@@ -22,7 +22,12 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 """Endings of DICOM files, in any case; others are known by the mark in their first bytes."""
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Larger files, and deflated ones that grow beyond it, are refused; `MAX_FILM_PIXELS` of 16 bits are 160 MB."""
+DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+"""Storage class of a DICOMDIR."""
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CLASSES_WITHOUT_FILM = (DIRECTORY_CLASS, *(f"{_STORAGE}{kind}." for kind in (9, 11, 66, 88, 104, 481)))
+"""Directories, waveforms, presentation states, segmentations, reports, documents, and radiotherapy objects."""
 _MARK = slice(128, 132)
 _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
@@ -49,8 +54,28 @@ class DicomFilm:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its mark or, where that is missing, by its suffix."""
-    if path.suffix.lower() in DICOM_SUFFIXES:
-        return True
+    return path.suffix.lower() in DICOM_SUFFIXES or _is_marked(path)
+
+
+def may_be_film(path: Path) -> bool:
+    """Whether a file is DICOM and not of a storage class that holds no film: reports, segmentations, directories."""
+    return is_dicom(path) and not storage_class(path).startswith(_CLASSES_WITHOUT_FILM)
+
+
+def storage_class(path: Path) -> str:
+    """The UID of what a DICOM file holds, from its first bytes; "" where it has none or cannot be read."""
+    if not _is_marked(path):
+        return ""
+    require_extra()
+    from pydicom.filereader import read_file_meta_info
+
+    try:
+        return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))
+    except Exception:  # damaged: reading the film says how
+        return ""
+
+
+def _is_marked(path: Path) -> bool:
     try:
         with path.open("rb") as handle:
             return handle.read(_MARK.stop)[_MARK] == b"DICM"
@@ -251,7 +276,7 @@ def _decode(dataset: "Dataset") -> np.ndarray:
     if array.shape != (dataset.Rows, dataset.Columns):
         raise FilmError(f"{syntax.name} data of shape {array.shape}, expected {dataset.Rows} x {dataset.Columns}")
     shift = dataset.HighBit + 1 - dataset.BitsStored if native else 0
-    unsigned = array.view(f"u{array.dtype.itemsize}")
+    unsigned = array.astype(array.dtype.newbyteorder("="), copy=False).view(f"u{array.dtype.itemsize}")
     return (unsigned >> shift) & ((1 << dataset.BitsStored) - 1)
 
 

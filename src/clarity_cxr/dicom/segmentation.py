@@ -46,14 +46,14 @@ def _segmentation(
     origin: Origin, maps: dict[str, np.ndarray], kind: str, series_number: int, encoding: str
 ) -> "Segmentation":
     from highdicom.seg import Segmentation
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+    from pydicom.uid import ExplicitVRLittleEndian
 
     segmentation = Segmentation(
         source_images=[origin.source],
         pixel_array=np.stack(list(maps.values()), axis=-1)[None],
         segmentation_type=encoding,
         segment_descriptions=[_segment(number, name, origin) for number, name in enumerate(maps, start=1)],
-        transfer_syntax_uid=ExplicitVRLittleEndian if encoding == "BINARY" else RLELossless,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         content_label=kind.upper(),
         **origin.object_options(kind, series_number),
     )

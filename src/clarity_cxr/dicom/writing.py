@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from clarity_cxr.dicom import RESULT_SUFFIXES
 from clarity_cxr.dicom.capture import capture
 from clarity_cxr.dicom.origin import origin_of
 from clarity_cxr.dicom.reading import DicomFilm
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 Result = TypeVar("Result")
-
-RESULT_SUFFIXES = (".sr.dcm", ".seg.dcm", ".heat.dcm", ".sc.dcm")
-"""Endings of the files that `write_results` makes: report, masks, heatmaps, overlay."""
 
 
 def structured_report(film: DicomFilm, prediction: FilmPrediction, checkpoint_sha256: str) -> "Dataset":

@@ -6,47 +6,30 @@ and whole, so its presence says that the film is done; a run that was interrupte
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clarity_cxr.anatomy.film_check import check_any_size
+from clarity_cxr.dicom.reading import DicomFilm, is_dicom
 from clarity_cxr.errors import ClarityError, FilmError
 from clarity_cxr.files import atomic_path, output_errors, write_json
+from clarity_cxr.inference.film_jobs import FilmJob
+from clarity_cxr.inference.films import Film, read_any_film
 from clarity_cxr.inference.overlay import TruthBox, prediction_overlay
-from clarity_cxr.inference.predictor import FilmPrediction, Predictor, as_grey
+from clarity_cxr.inference.prediction import FilmPrediction
+from clarity_cxr.inference.predictor import Predictor
 from clarity_cxr.progress import progress_bar
 
-FILM_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Files that a folder's films are, in any case; files named one by one may end otherwise."""
 IO_THREADS = 4
 """Threads that read films and write results beside the model."""
 
 Fractions = tuple[str, float, float, float, float]
 """A finding and its box as fractions of the film's width and height."""
-
-
-@dataclass(frozen=True)
-class FilmJob:
-    """One film and where its results go: `<stem>.json` and `<stem>.png`, `stem` being a path without suffix."""
-
-    film: Path
-    relative: str
-    stem: Path
-
-    @property
-    def json(self) -> Path:
-        """The film's JSON."""
-        return self.stem.with_name(f"{self.stem.name}.json")
-
-    @property
-    def overlay(self) -> Path:
-        """The film's overlay."""
-        return self.stem.with_name(f"{self.stem.name}.png")
+DicomWriter = Callable[[DicomFilm, FilmPrediction, str, Path], object]
+"""Writes a DICOM film's prediction as DICOM: film, prediction, the checkpoint's digest, stem of the files."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +41,14 @@ class FolderRun:
         overlays: whether overlays are drawn.
         truth: film stem -> radiologists' boxes.
         strict: whether a film with a warning fails.
+        write_dicom: writes DICOM results of DICOM films; None for none.
     """
 
     checkpoint_digest: str
     overlays: bool
     truth: Mapping[str, Sequence[Fractions]]
     strict: bool = False
+    write_dicom: DicomWriter | None = None
 
 
 @dataclass(frozen=True)
@@ -75,40 +60,6 @@ class RunSummary:
     failures: dict[str, str]
     warnings: dict[str, str]
     table: Path
-
-
-@dataclass(frozen=True)
-class _Film:
-    """A film that was read: its pixels (H, W) uint8, and what speaks against it being a chest film."""
-
-    job: FilmJob
-    pixels: np.ndarray
-    warnings: tuple[str, ...]
-
-
-def plan_films(paths: Sequence[Path], out: Path) -> list[FilmJob]:
-    """Find the films of files and folders, and each one's place under `out`.
-
-    Raises:
-        ClarityError: a path is missing, there is no film, two films would have the same outputs, or outputs would
-            lie among the films.
-    """
-    jobs: list[FilmJob] = []
-    for path in paths:
-        if path.is_dir():
-            if path.resolve() == out.resolve():
-                raise ClarityError(f"{out}: --out is the folder of the films; choose another folder for the results")
-            jobs += [_job(film, film.relative_to(path), out) for film in _films_of(path, out)]
-        elif path.exists():
-            jobs.append(_job(path, Path(path.name), out))
-        else:
-            raise ClarityError(f"{path}: no such file or folder; expected a film or a folder of films")
-    if not jobs:
-        raise ClarityError(
-            f"{', '.join(map(str, paths))}: no films found; expected files ending in {', '.join(FILM_SUFFIXES)}"
-        )
-    _refuse_collisions(jobs)
-    return jobs
 
 
 def predict_films(
@@ -140,11 +91,11 @@ def predict_films(
         for start in range(0, len(pending), batch_size):
             chunk = pending[start : start + batch_size]
             films = _accepted(chunk, pool, run.strict, failures)
-            predictions = predictor.predict_batch([film.pixels for film in films])
+            predictions = predictor.predict_batch([film.pixels for _, film in films])
             _finish(writing)
             writing = [
-                pool.submit(_write, film, prediction, predictor, run)
-                for film, prediction in zip(films, predictions, strict=True)
+                pool.submit(_write, job, film, prediction, predictor, run)
+                for (job, film), prediction in zip(films, predictions, strict=True)
             ]
             advance(len(chunk))
         _finish(writing)
@@ -168,47 +119,22 @@ def read_truth(release: Path) -> dict[str, list[Fractions]]:
     return truth
 
 
-def _films_of(folder: Path, out: Path) -> Iterator[Path]:
-    results = out.resolve()
-    for film in sorted(folder.rglob("*")):
-        if film.suffix.lower() not in FILM_SUFFIXES or film.name.startswith(".") or not film.is_file():
-            continue
-        if results not in film.resolve().parents:
-            yield film
-
-
-def _job(film: Path, relative: Path, out: Path) -> FilmJob:
-    return FilmJob(film, relative.as_posix(), out / relative.with_name(relative.stem))
-
-
-def _refuse_collisions(jobs: Iterable[FilmJob]) -> None:
-    owner: dict[Path, Path] = {}
-    films = {job.film.resolve() for job in jobs}
-    for job in jobs:
-        other = owner.setdefault(job.stem, job.film)
-        if other is not job.film:
-            raise ClarityError(
-                f"{other} and {job.film} would both be written to {job.json}; predict them into different folders, "
-                "or give the folder above both, whose subfolders are kept"
-            )
-        if job.overlay.resolve() in films:
-            raise ClarityError(f"{job.overlay}: the overlay would replace a film; choose another folder for --out")
-
-
-def _accepted(jobs: Sequence[FilmJob], pool: ThreadPoolExecutor, strict: bool, failures: dict[str, str]) -> list[_Film]:
+def _accepted(
+    jobs: Sequence[FilmJob], pool: ThreadPoolExecutor, strict: bool, failures: dict[str, str]
+) -> list[tuple[FilmJob, Film]]:
     """Read and check films beside one another; those that fail are noted, and their older results removed."""
     read = list(zip(jobs, pool.map(_read, jobs), strict=True))
-    checks = iter(check_any_size([pixels for _, pixels in read if isinstance(pixels, np.ndarray)]))
-    films: list[_Film] = []
-    for job, pixels in read:
-        if isinstance(pixels, str):
-            _fail(job, pixels, failures)
+    checks = iter(check_any_size([film.pixels for _, film in read if isinstance(film, Film)]))
+    films: list[tuple[FilmJob, Film]] = []
+    for job, film in read:
+        if isinstance(film, str):
+            _fail(job, film, failures)
             continue
-        reasons = next(checks).reasons
+        reasons = (*film.warnings, *next(checks).reasons)
         if strict and reasons:
             _fail(job, f"{job.film}: {_doubt(reasons)}; without --strict it is predicted with this warning", failures)
         else:
-            films.append(_Film(job, pixels, reasons))
+            films.append((job, replace(film, warnings=reasons)))
     return films
 
 
@@ -218,20 +144,17 @@ def _doubt(reasons: Iterable[str]) -> str:
 
 def _fail(job: FilmJob, reason: str, failures: dict[str, str]) -> None:
     failures[job.relative] = reason
-    with output_errors(job.json):
-        job.json.unlink(missing_ok=True)
-        job.overlay.unlink(missing_ok=True)
+    job.remove_results()
 
 
-def _read(job: FilmJob) -> np.ndarray | str:
+def _read(job: FilmJob) -> Film | str:
     try:
-        return as_grey(job.film)
+        return read_any_film(job.film)
     except (FilmError, OSError) as error:
         return " ".join(str(error).split())
 
 
-def _write(film: _Film, prediction: FilmPrediction, predictor: Predictor, run: FolderRun) -> None:
-    job = film.job
+def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: Predictor, run: FolderRun) -> None:
     truth = [
         TruthBox(name, x0 * prediction.width, y0 * prediction.height, x1 * prediction.width, y1 * prediction.height)
         for name, x0, y0, x1, y1 in run.truth.get(job.stem.name, ())
@@ -240,6 +163,8 @@ def _write(film: _Film, prediction: FilmPrediction, predictor: Predictor, run: F
         image = prediction_overlay(film.pixels, prediction, truth)
         with atomic_path(job.overlay) as temporary:
             image.save(temporary, format="PNG", compress_level=4)
+    if run.write_dicom and film.dicom:
+        run.write_dicom(film.dicom, prediction, run.checkpoint_digest, job.stem)
     content = {"film": job.relative, "warnings": list(film.warnings)} | prediction.to_json()
     write_json(job.json, content | {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)})
 
@@ -248,9 +173,10 @@ def _stamp(job: FilmJob, predictor: Predictor, run: FolderRun) -> dict[str, Any]
     """What a result depends on: where it differs, the film is predicted again."""
     return {
         "checkpoint_sha256": run.checkpoint_digest,
-        "decision_threshold": predictor.decision_threshold,
+        "decided": predictor.rule.to_dict(),
         "film_bytes": job.film.stat().st_size,
         "truth_boxes": len(run.truth.get(job.stem.name, ())),
+        "dicom_results": run.write_dicom is not None and is_dicom(job.film),
     }
 
 

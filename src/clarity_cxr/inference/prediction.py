@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clarity_cxr.calibration import DecisionRule, decision_rule
 from clarity_cxr.errors import FilmError
 from clarity_cxr.localization.boxes import find_boxes
 
@@ -40,13 +41,14 @@ class FilmPrediction:
 
     Attributes:
         width, height: the original film, pixels.
-        probabilities: finding -> probability.
-        decisions: finding -> whether its probability reaches the decision threshold.
+        probabilities: finding -> probability, calibrated if the checkpoint holds a calibration.
+        decisions: finding -> whether its probability reaches the rule's threshold.
         boxes: boxes of the findings decided positive; of one finding, the component with the most heat first.
         thresholds: finding -> heat above which a pixel belongs to a box.
         heatmaps: (C, S, S) float32, Xi: attention inside the foreground mask, each finding scaled to [0, 1].
         attention: (C, N, N) float32, attention maps A of the class tokens.
         masks: (C, N, N) bool, foreground masks S_f (all True for a model without SegmentCAM).
+        rule: how probabilities were calibrated, and where and at which operating point they were decided.
     """
 
     width: int
@@ -58,6 +60,7 @@ class FilmPrediction:
     heatmaps: np.ndarray
     attention: np.ndarray
     masks: np.ndarray
+    rule: DecisionRule
 
     @property
     def positives(self) -> list[str]:
@@ -72,6 +75,7 @@ class FilmPrediction:
             "height": self.height,
             "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
             "decisions": self.decisions,
+            "decided": self.rule.to_dict(),
             "boxes": [
                 {key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(box).items()}
                 for box in self.boxes
@@ -84,7 +88,7 @@ def assemble_prediction(
     shape: tuple[int, ...],
     maps: Mapping[str, np.ndarray],
     thresholds: dict[str, float],
-    decision_threshold: float,
+    decide: DecisionRule | float,
 ) -> FilmPrediction:
     """Decide, and find the boxes of what is decided positive.
 
@@ -93,11 +97,12 @@ def assemble_prediction(
         shape: (height, width) of the original film.
         maps: what the model gave for the film: probabilities (C,), heatmaps (C, S, S), attention and masks (C, N, N).
         thresholds: finding -> heat above which a pixel belongs to a box.
-        decision_threshold: probability from which a finding is decided positive.
+        decide: the rule, or the probability from which a finding is decided positive without calibration.
     """
     height, width = shape
-    probabilities = dict(zip(findings, maps["probabilities"].astype(float).tolist(), strict=True))
-    decisions = {name: value >= decision_threshold for name, value in probabilities.items()}
+    rule = decide if isinstance(decide, DecisionRule) else decision_rule(None, tuple(findings), decide)
+    probabilities = dict(zip(findings, rule.probabilities(maps["probabilities"]).tolist(), strict=True))
+    decisions = {name: value >= rule.thresholds[name] for name, value in probabilities.items()}
     boxes = [
         box
         for name, heatmap in zip(findings, maps["heatmaps"], strict=True)
@@ -114,6 +119,7 @@ def assemble_prediction(
         heatmaps=maps["heatmaps"],
         attention=maps["attention"],
         masks=maps["masks"],
+        rule=rule,
     )
 
 
@@ -143,9 +149,9 @@ def as_grey(film: np.ndarray | Path | str) -> np.ndarray:
         FilmError: the file cannot be decoded, or the array is of another shape, type or range.
     """
     if isinstance(film, str | Path):
-        from clarity_cxr.data.images import read_film  # needs Pillow, arrays do not
+        from clarity_cxr.inference.films import read_any_film  # needs Pillow, arrays do not
 
-        return read_film(Path(film))
+        return read_any_film(Path(film)).pixels
     if film.ndim != 2 or 0 in film.shape:
         raise FilmError(f"film array of shape {film.shape}: expected a grey image (height, width)")
     if film.dtype == np.uint8:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from clarity_cxr.calibration import OperatingPoint, decision_rule
 from clarity_cxr.data.images import resize_film
-from clarity_cxr.errors import ClarityError
 from clarity_cxr.inference.film_model import FilmModel
 from clarity_cxr.inference.prediction import FilmPrediction, as_grey, assemble_prediction, box_thresholds
 from clarity_cxr.models import Checkpoint, load_checkpoint
@@ -15,20 +15,27 @@ from clarity_cxr.models.device import usable_device
 
 
 class Predictor:
-    """A checkpoint's model in eval mode, with its thresholds.
+    """A checkpoint's model in eval mode, with its thresholds and its calibration.
 
     Args:
         checkpoint: what `clarity_cxr.models.load_checkpoint` returns.
         device: where the model runs, e.g. "cpu" or "cuda".
-        decision_threshold: probability from which a finding is decided positive.
+        decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
+        operating_point: decide at this operating point of the checkpoint instead.
 
     Raises:
-        ClarityError: the device does not exist here, or the threshold is not in [0, 1].
+        ClarityError: the device does not exist here, the threshold is not in [0, 1], or the checkpoint has no operating
+            points.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu", decision_threshold: float = 0.5) -> None:
-        if not 0 <= decision_threshold <= 1:
-            raise ClarityError(f"decision threshold {decision_threshold}: expected a probability from 0 to 1")
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        decision_threshold: float = 0.5,
+        operating_point: OperatingPoint | None = None,
+    ) -> None:
         self.device = usable_device(device)
         self.model = checkpoint.model.to(self.device).eval()
         self.film_model = FilmModel(self.model).eval()
@@ -36,6 +43,7 @@ class Predictor:
         self.findings = checkpoint.metadata.findings
         self.image_size = checkpoint.metadata.image_size
         self.decision_threshold = decision_threshold
+        self.rule = decision_rule(checkpoint.metadata.calibration, self.findings, decision_threshold, operating_point)
         self.thresholds = box_thresholds(self.findings, checkpoint.metadata.thresholds)
 
     def predict(self, film: np.ndarray | Path | str) -> FilmPrediction:
@@ -65,22 +73,31 @@ class Predictor:
                 film.shape,
                 {name: values[position] for name, values in maps.items()},
                 self.thresholds,
-                self.decision_threshold,
+                self.rule,
             )
             for position, film in enumerate(grey)
         ]
 
 
-def load(path: str | Path, device: str = "cpu", *, decision_threshold: float = 0.5) -> Predictor:
+def load(
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    decision_threshold: float = 0.5,
+    operating_point: OperatingPoint | None = None,
+) -> Predictor:
     """Load a checkpoint for prediction.
 
     Args:
         path: a `.safetensors` checkpoint written by this package.
         device: where the model runs, e.g. "cpu" or "cuda".
-        decision_threshold: probability from which a finding is decided positive.
+        decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
+        operating_point: decide at this operating point of the checkpoint instead.
 
     Raises:
         CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
-        ClarityError: the device does not exist here, or the threshold is not in [0, 1].
+        ClarityError: the device does not exist here, the threshold is not in [0, 1], or the checkpoint has no operating
+            points.
     """
-    return Predictor(load_checkpoint(Path(path)), device=device, decision_threshold=decision_threshold)
+    checkpoint = load_checkpoint(Path(path))
+    return Predictor(checkpoint, device=device, decision_threshold=decision_threshold, operating_point=operating_point)
