@@ -128,7 +128,8 @@ def repair(store: LogitStore, source: LogitSource, epochs: list[int]) -> None:
 def steps_apart(a: NDArray[np.float16], b: NDArray[np.float16]) -> NDArray[np.float32]:
     """Distance of logits in steps of float16 at their size, which counts as 1/16 at least."""
     size = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.float16(FINEST_STEP_AT))
-    return np.abs(a.astype(np.float32) - b.astype(np.float32)) / np.spacing(size).astype(np.float32)
+    apart = np.abs(a.astype(np.float32) - b.astype(np.float32))
+    return (apart / np.spacing(size)).astype(np.float32)
 
 
 def _was_finished(store: LogitStore, epoch: int) -> bool:
