@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ PRIOR_SIZE = 128
 """Side of a stored prior mask in pixels."""
 
 
-def read_film(path: Path) -> np.ndarray:
-    """Decode a PNG or JPEG film.
+def read_film(source: Path | bytes) -> np.ndarray:
+    """Decode a PNG or JPEG film, a file or the bytes of one.
 
     Colour is reduced by the ITU-R 601 luma, which keeps equal channels exactly; an alpha channel is dropped;
     16-bit grey is scaled from 0..65535 to 0..255 and rounded; 1-bit becomes 0 and 255; an EXIF orientation is applied.
@@ -29,7 +30,7 @@ def read_film(path: Path) -> np.ndarray:
     Raises:
         FilmError: the file is missing, empty, truncated, not a PNG or JPEG, or larger than `MAX_FILM_PIXELS`.
     """
-    with _open_image(path) as image:
+    with _open_image(source) as image:
         if "exif" in image.info:
             image = ImageOps.exif_transpose(image)
         return _grey(image)
@@ -51,7 +52,8 @@ def resize_film(film: np.ndarray, size: int) -> np.ndarray:
     """Resize a film to a square with a Lanczos filter over the full-resolution pixels.
 
     The aspect ratio is not kept: a film that is not square is stretched, as the NIH's own 1024 x 1024 files were made
-    from their originals, so that box coordinates as fractions of width and height stay right.
+    from their originals, so that box coordinates as fractions of width and height stay right. Rows come first, then
+    columns: Pillow's own order, and with it the rounding, depends on its version.
 
     Args:
         film: (H, W) uint8.
@@ -62,7 +64,8 @@ def resize_film(film: np.ndarray, size: int) -> np.ndarray:
     """
     if film.shape == (size, size):
         return film
-    return np.asarray(Image.fromarray(film).resize((size, size), Image.Resampling.LANCZOS))
+    rows = Image.fromarray(film).resize((size, film.shape[0]), Image.Resampling.LANCZOS)
+    return np.asarray(rows.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def read_priors(path: Path) -> np.ndarray:
@@ -87,10 +90,11 @@ def read_priors(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
+def _open_image(source: Path | bytes) -> Iterator[Image.Image]:
     """Open a PNG or JPEG; anything that its header or its decoding (within the block) raises becomes a `FilmError`."""
+    name = "the film" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=("PNG", "JPEG")) as image:
             width, height = image.size
             if width * height > MAX_FILM_PIXELS:
                 raise Image.DecompressionBombError
@@ -98,21 +102,21 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
     except FilmError:
         raise
     except FileNotFoundError:
-        raise FilmError(f"{path}: no such film") from None
+        raise FilmError(f"{name}: no such film") from None
     except Image.DecompressionBombError:
         raise FilmError(
-            f"{path}: more than {MAX_FILM_PIXELS:,} pixels; refused as a decompression bomb, expected a chest film"
+            f"{name}: more than {MAX_FILM_PIXELS:,} pixels; refused as a decompression bomb, expected a chest film"
         ) from None
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        raise FilmError(f"{path}: {_reason(path, error)}; expected a PNG or JPEG film, fetch it again") from error
+        raise FilmError(f"{name}: {_reason(source, error)}; expected a PNG or JPEG film, fetch it again") from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(source: Path | bytes, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied"
-    if path.is_file() and not path.stat().st_size:
+    if source == b"" or (isinstance(source, Path) and source.is_file() and not source.stat().st_size):
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "not a PNG or JPEG image"
