@@ -79,13 +79,13 @@ class OnnxPredictor:
         predictions: dict[int, FilmPrediction] = {}
         for shape in dict.fromkeys(film.shape for film in grey):
             positions = [position for position, film in enumerate(grey) if film.shape == shape]
-            maps = self._run(np.stack([grey[position] for position in positions]))
+            maps = self.maps(np.stack([grey[position] for position in positions]))
             for row, position in enumerate(positions):
                 of_film = {name: values[row] for name, values in maps.items()}
                 predictions[position] = assemble_prediction(self.findings, shape, of_film, self.thresholds, self.rule)
         return [predictions[position] for position in range(len(grey))]
 
-    def _run(self, films: np.ndarray) -> dict[str, np.ndarray]:
+    def maps(self, films: np.ndarray) -> dict[str, np.ndarray]:
         """The maps of films (B, H, W) uint8; `rule` calibrates, so the probabilities are those before calibration."""
         values = self._session.run([OWN_PROBABILITIES, *MAPS], {INPUT: films})
         return dict(zip(("probabilities", *MAPS), values, strict=True))
