@@ -122,6 +122,10 @@ class Spool:
         folder.rmdir()
         self._held.discard(folder.name)
 
+    def close(self) -> None:
+        """Let another node use the spool."""
+        self._lock_file.close()
+
     def _is_predicted(self, key: str) -> bool:
         return (self._results / key).exists() or (self._done / key).exists()
 
