@@ -6,15 +6,17 @@ READY := .venv/.ready
 DEMO := runs/demo
 DEMO_FILMS ?= 10000
 DEMO_OPTIONS ?=
+DEMO_EPOCHS = $(shell sed -n 's/^  epochs: *//p' configs/demo.yaml)
 BOXED_FILMS = $$(tail -n +2 $(DEMO)/release/BBox_List_2017.csv | cut -d, -f1 | uniq | head -n 24 \
 	| sed 's|^|$(DEMO)/release/images_*/images/|')
 
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help environment demo test lint format lock clean-demo
+.PHONY: help environment demo demo-student demo-undistilled test lint format lock clean-demo
 
 help:
-	@echo "make demo         environment, a phantom release, a small CLARiTy, its table and report ($(DEMO)/report.html)"
+	@echo "make demo         environment, a phantom release, a small teacher, a small CLARiTy with and without it, their"
+	@echo "                  table and report ($(DEMO)/report.html)"
 	@echo "make test         environment, linters, types, import order, all tests"
 	@echo "make format       format and fix what ruff can"
 	@echo "make lock         write requirements/ anew from pyproject.toml"
@@ -34,11 +36,27 @@ demo: $(READY)
 	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --rarity 0.2 --processes 2
 	$(BIN)/clarity check $(DEMO)/release
 	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64
-	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/train $(DEMO_OPTIONS)
-	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
+	$(BIN)/clarity train --config configs/teacher_demo.yaml --store $(DEMO)/store --out $(DEMO)/teacher/train
+	$(BIN)/clarity evaluate --checkpoint $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store --out $(DEMO)/teacher
+	$(BIN)/clarity distill dump --teacher $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store \
+		--epochs $(DEMO_EPOCHS) --out $(DEMO)/logits
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 demo-student demo-undistilled
 	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
 		--out $(DEMO)/predictions
 	$(BIN)/clarity report $(DEMO) --out $(DEMO)
+
+demo-student:
+	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --distill $(DEMO)/logits --out $(DEMO)/train \
+		$(DEMO_OPTIONS)
+	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
+
+# The same student on the labels alone, on the other core; it writes to a log, for both to be readable.
+demo-undistilled:
+	mkdir -p $(DEMO)/undistilled
+	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/undistilled/train \
+		$(DEMO_OPTIONS) > $(DEMO)/undistilled/log.txt 2>&1
+	$(BIN)/clarity evaluate --checkpoint $(DEMO)/undistilled/train/best.safetensors --store $(DEMO)/store \
+		--out $(DEMO)/undistilled >> $(DEMO)/undistilled/log.txt 2>&1
 
 clean-demo:
 	rm -rf $(DEMO)
