@@ -27,6 +27,6 @@ class Limits:
     def __post_init__(self) -> None:
         if self.megabytes < 1 or self.seconds <= 0 or self.workers < 1 or self.waiting < 0:
             raise ClarityError(
-                f"megabytes {self.megabytes}, seconds {self.seconds:g}, workers {self.workers}, waiting {self.waiting}: "
-                "expected positive numbers (waiting may be 0)"
+                f"megabytes {self.megabytes}, seconds {self.seconds:g}, workers {self.workers}, "
+                f"waiting {self.waiting}: expected positive numbers (waiting may be 0)"
             )

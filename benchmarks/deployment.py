@@ -1,0 +1,177 @@
+"""One film on the CPU: torch, ONNX Runtime and int8, beside plain ViT-S and DenseNet-121 with 14 Grad-CAMs.
+
+    python benchmarks/deployment.py [--model clarity_s16_224] [--threads 2] [--rounds 15] [--films 64]
+        [--checkpoint F --store S]
+
+All contenders take the same film at the model's size and are interleaved; the median of the rounds' ratios to eager
+torch is reported. `--checkpoint` and `--store` measure what int8 costs: macro AUC of the store's test films with each,
+and how often decisions and boxes differ. The cold start is a new process that imports the runner, opens the model and
+predicts a film of 1024 x 1024.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from clarity_cxr.data.store import open_store
+from clarity_cxr.findings import FINDINGS
+from clarity_cxr.inference.export import export_onnx
+from clarity_cxr.inference.predictor import load
+from clarity_cxr.inference.runner import OnnxPredictor
+from clarity_cxr.metrics import auc_per_finding
+from clarity_cxr.models import create_model, save_checkpoint
+from model import interleaved
+from record import record
+
+COLD_START = """
+import sys
+import numpy as np
+from clarity_cxr.inference.runner import OnnxPredictor
+predictor = OnnxPredictor(sys.argv[1], threads=int(sys.argv[2]))
+predictor.predict(np.zeros((1024, 1024), dtype=np.uint8))
+"""
+
+
+def main() -> None:
+    """Measure and write `runs/benchmarks/deployment.json`."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = options.checkpoint or random_checkpoint(options.model, Path(folder))
+        exported, smaller = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+        export_onnx(checkpoint, exported)
+        quantize(exported, smaller)
+        rows = speed_rows(checkpoint, exported, smaller, options)
+        rows += cold_start_rows(exported, options)
+        if options.store is not None:
+            rows += agreement_rows(checkpoint, exported, smaller, options)
+    record("deployment", rows, model=options.model, threads=options.threads, rounds=options.rounds)
+
+
+def arguments() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="clarity_s16_224")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--films", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    return parser.parse_args()
+
+
+def random_checkpoint(name: str, folder: Path) -> Path:
+    """A checkpoint of random weights: speed only."""
+    path = folder / "random.safetensors"
+    torch.manual_seed(0)
+    save_checkpoint(path, create_model(name))
+    return path
+
+
+def quantize(exported: Path, out: Path) -> None:
+    """Dynamic int8: weights of the matrix products per channel, activations as they come."""
+    prepared = out.with_name("prepared.onnx")
+    quant_pre_process(exported, prepared, skip_symbolic_shape=True)
+    quantize_dynamic(prepared, out, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+
+
+def speed_rows(checkpoint: Path, exported: Path, smaller: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Grey film to probabilities and 14 heatmaps, eager torch being 1."""
+    ours = load(checkpoint)
+    side = ours.image_size
+    film = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
+    batch = torch.from_numpy(film)[None]
+    images = ours.model.preprocess(batch)
+    runners = [OnnxPredictor(path, threads=options.threads) for path in (exported, smaller)]
+    plain = timm.create_model("vit_small_patch16_224", num_classes=len(FINDINGS), img_size=side).eval()
+    densenet = timm.create_model("densenet121", num_classes=len(FINDINGS)).eval()
+    cam = GradCAM(model=densenet, target_layers=[densenet.features[-1]])
+
+    def eager() -> None:
+        with torch.inference_mode():
+            ours.film_model(batch)
+
+    def plain_vit() -> None:
+        with torch.inference_mode():
+            plain(images)
+
+    def grad_cams() -> None:
+        for finding in range(len(FINDINGS)):
+            cam(input_tensor=images, targets=[ClassifierOutputTarget(finding)])
+
+    contenders = {
+        "CLARiTy, eager torch": eager,
+        "CLARiTy, ONNX Runtime": lambda: runners[0].maps(film[None]),
+        "CLARiTy, ONNX Runtime, int8": lambda: runners[1].maps(film[None]),
+        "timm ViT-S/16, eager, no maps": plain_vit,
+        "DenseNet-121 + 14 Grad-CAMs, eager": grad_cams,
+    }
+    times = interleaved(list(contenders.values()), options.rounds)
+    sizes = {"CLARiTy, ONNX Runtime": exported, "CLARiTy, ONNX Runtime, int8": smaller}
+    rows = []
+    for name, taken in zip(contenders, times, strict=True):
+        faster = [eager_time / own for eager_time, own in zip(times[0], taken, strict=True)]
+        row: dict[str, object] = {"what": name, "ms": round(statistics.median(taken) * 1000, 1)}
+        row |= {"times faster than eager": round(statistics.median(faster), 2)}
+        row |= {"range": f"{min(faster):.2f}-{max(faster):.2f}"}
+        rows.append(row | ({"MB": round(sizes[name].stat().st_size / 1e6, 1)} if name in sizes else {}))
+    return rows
+
+
+def cold_start_rows(exported: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """From no process to its first prediction, Python's own start included."""
+    command = [sys.executable, "-c", COLD_START, str(exported), str(options.threads)]
+    whole = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True)
+        whole.append(time.perf_counter() - begin)
+    return [{"what": "runner's cold start to the first prediction", "ms": round(statistics.median(whole) * 1000, 1)}]
+
+
+def agreement_rows(
+    checkpoint: Path, exported: Path, smaller: Path, options: argparse.Namespace
+) -> list[dict[str, object]]:
+    """What int8 loses on the store's test films."""
+    store = open_store(options.store)
+    rows = store.rows("test")[: options.films]
+    labels = store.labels[rows]
+    films = [store.films[row] for row in rows]
+    said = {
+        "eager torch": probabilities(load(checkpoint), films),
+        "ONNX Runtime": probabilities(OnnxPredictor(exported, threads=options.threads), films),
+        "int8": probabilities(OnnxPredictor(smaller, threads=options.threads), films),
+    }
+    result = []
+    for name, values in said.items():
+        change = np.abs(values - said["eager torch"])
+        row: dict[str, object] = {"what": f"{name} on {len(films)} test films"}
+        row |= {"macro AUC": round(float(np.nanmean(auc_per_finding(values, labels))), 4)}
+        row |= {"largest change": float(change.max())}
+        decided = (values >= 0.5) != (said["eager torch"] >= 0.5)
+        result.append(row | {"decisions that differ": f"{decided.mean():.4%}"})
+    return result
+
+
+def probabilities(predictor: object, films: list[np.ndarray]) -> np.ndarray:
+    """(n, C) probabilities, in batches of 32."""
+    predictions = []
+    for first in range(0, len(films), 32):
+        predictions += predictor.predict_batch(films[first : first + 32])  # pyright: ignore[reportAttributeAccessIssue]
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
+
+
+if __name__ == "__main__":
+    main()
