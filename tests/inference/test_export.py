@@ -15,6 +15,7 @@ import torch
 
 import clarity_cxr
 from clarity_cxr.calibration import Calibration
+from clarity_cxr.cli.predict import predict
 from clarity_cxr.errors import CheckpointError, ClarityError
 from clarity_cxr.files import file_digest
 from clarity_cxr.findings import FINDINGS
@@ -174,6 +175,14 @@ def test_runner_prints_json_lines(exported, tmp_path, capsys):
     assert main([str(exported), str(tmp_path / "absent.png")]) == 2
     assert "absent.png" in capsys.readouterr().err
     assert main([]) == 2
+
+
+def test_the_predict_command_takes_an_export(calibrated, exported, films, tmp_path):
+    for model, out in ((calibrated, tmp_path / "torch"), (exported, tmp_path / "onnx")):
+        assert predict([films / "one.png"], checkpoint=model, out=out, overlays=False, decision_threshold=0.0) == 0
+    torchs, ours = (json.loads((tmp_path / name / "one.json").read_text()) for name in ("torch", "onnx"))
+    assert ours["probabilities"] == pytest.approx(torchs["probabilities"], abs=TOLERANCE)
+    assert len(ours["boxes"]) == len(torchs["boxes"]) > 0
 
 
 def test_mistakes_are_named(checkpoint, exported, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def predict(
 
     Args:
         films: films (PNG, JPEG or DICOM), DICOMDIRs, or folders of films, which are searched with their subfolders.
-        checkpoint: weights to use, a .safetensors file written by `clarity train`.
+        checkpoint: weights written by `clarity train` (.safetensors), or a model written by `clarity export` (.onnx).
         out: folder for the results.
         release: NIH release whose radiologists' boxes are drawn in green where it has them.
         batch_size: films in one forward pass.
@@ -47,11 +47,11 @@ def predict(
     from clarity_cxr.dicom.writing import write_results
     from clarity_cxr.files import file_digest
     from clarity_cxr.inference.film_jobs import plan_films
+    from clarity_cxr.inference.loading import load_predictor
     from clarity_cxr.inference.predict import FolderRun, predict_films, read_truth
-    from clarity_cxr.inference.predictor import load
 
     jobs = plan_films(films, out)
-    predictor = load(checkpoint, device, decision_threshold=decision_threshold, operating_point=operating_point)
+    predictor = load_predictor(checkpoint, device, decision_threshold, operating_point)
     truth = {} if release is None else read_truth(release)
     run = FolderRun(file_digest(checkpoint), overlays, truth, strict, write_results if dicom else None)
     summary = predict_films(predictor, jobs, out, run, batch_size)

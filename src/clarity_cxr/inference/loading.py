@@ -6,10 +6,12 @@ from clarity_cxr.calibration import OperatingPoint
 from clarity_cxr.inference.predictor import Predictor, load
 from clarity_cxr.inference.runner import OnnxPredictor
 
+AnyPredictor = Predictor | OnnxPredictor
+
 
 def load_predictor(
     path: Path, device: str = "cpu", decision_threshold: float = 0.5, operating_point: OperatingPoint | None = None
-) -> Predictor | OnnxPredictor:
+) -> AnyPredictor:
     """Load a `.safetensors` checkpoint or an `.onnx` export; the latter runs on the CPU, whatever the device.
 
     Raises:

@@ -18,9 +18,9 @@ from clarity_cxr.errors import ClarityError, FilmError
 from clarity_cxr.files import atomic_path, output_errors, write_json
 from clarity_cxr.inference.film_jobs import FilmJob
 from clarity_cxr.inference.films import Film, read_any_film
+from clarity_cxr.inference.loading import AnyPredictor
 from clarity_cxr.inference.overlay import TruthBox, prediction_overlay
 from clarity_cxr.inference.prediction import FilmPrediction
-from clarity_cxr.inference.predictor import Predictor
 from clarity_cxr.progress import progress_bar
 
 IO_THREADS = 4
@@ -63,7 +63,7 @@ class RunSummary:
 
 
 def predict_films(
-    predictor: Predictor, jobs: Sequence[FilmJob], out: Path, run: FolderRun, batch_size: int
+    predictor: AnyPredictor, jobs: Sequence[FilmJob], out: Path, run: FolderRun, batch_size: int
 ) -> RunSummary:
     """Predict every film whose results are not there yet, and write `predictions.csv` over all.
 
@@ -154,7 +154,7 @@ def _read(job: FilmJob) -> Film | str:
         return " ".join(str(error).split())
 
 
-def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: Predictor, run: FolderRun) -> None:
+def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: AnyPredictor, run: FolderRun) -> None:
     truth = [
         TruthBox(name, x0 * prediction.width, y0 * prediction.height, x1 * prediction.width, y1 * prediction.height)
         for name, x0, y0, x1, y1 in run.truth.get(job.stem.name, ())
@@ -169,7 +169,7 @@ def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: Pred
     write_json(job.json, content | {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)})
 
 
-def _stamp(job: FilmJob, predictor: Predictor, run: FolderRun) -> dict[str, Any]:
+def _stamp(job: FilmJob, predictor: AnyPredictor, run: FolderRun) -> dict[str, Any]:
     """What a result depends on: where it differs, the film is predicted again."""
     return {
         "checkpoint_sha256": run.checkpoint_digest,
@@ -180,7 +180,7 @@ def _stamp(job: FilmJob, predictor: Predictor, run: FolderRun) -> dict[str, Any]
     }
 
 
-def _is_done(job: FilmJob, predictor: Predictor, run: FolderRun) -> bool:
+def _is_done(job: FilmJob, predictor: AnyPredictor, run: FolderRun) -> bool:
     if run.overlays and not job.overlay.is_file():
         return False
     try:
