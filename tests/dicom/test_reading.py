@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -293,6 +293,16 @@ def test_compressed_size_must_be_that_of_the_header():
         film = change(smooth(64, 48, 0, 255, dtype=np.uint8))
         film.Rows = 32
         with pytest.raises(FilmError, match="compressed frame is 64 x 48"):
+            read_film(encoded(film))
+
+
+def test_run_lengths_that_overflow_the_frame_are_refused():
+    film = packed(make_film(smooth(64, 64, 0, 4095), 12), RLELossless)
+    frame = bytearray(get_frame(film.PixelData, 0, number_of_frames=1))
+    for value in (0x81, 0x7F, 0xFF, 0x00):
+        frame[64:] = bytes([value]) * (len(frame) - 64)
+        film.PixelData = encapsulate([bytes(frame)])
+        with pytest.raises(FilmError, match="RLE"):
             read_film(encoded(film))
 
 

@@ -71,6 +71,9 @@ class Node:
             ClarityError: the port cannot be listened on, or the DICOM extra is not installed.
         """
         try:
+            import highdicom.sc
+            import highdicom.seg
+            import highdicom.sr  # noqa: F401  # now, so that the first film does not wait for it
             from pynetdicom import evt
             from pynetdicom.ae import ApplicationEntity
         except ImportError:

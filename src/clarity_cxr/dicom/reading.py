@@ -34,6 +34,8 @@ _EXPLICIT = "1.2.840.10008.1.2.1"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
+_PANIC = "PanicException"
+"""What pylibjpeg-rle, written in Rust, raises for some damaged frames; it is no `Exception`."""
 _NATIVE = (_IMPLICIT, _EXPLICIT, _BIG_ENDIAN)
 
 
@@ -266,11 +268,13 @@ def _decode(dataset: "Dataset") -> np.ndarray:
     except NotImplementedError:
         raise FilmError(f"Transfer Syntax {syntax.name} cannot be read; convert it, e.g. with dcmdjpeg") from None
     options: Any = {"correct_unused_bits": False}
+    if not native:
+        options["decoding_plugin"] = "pylibjpeg"  # no second decoder after a failure: it may not bound its memory
     try:
         array, _ = decoder.as_array(dataset, index=0, raw=True, **options)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, MemoryError) or (not isinstance(error, Exception) and type(error).__name__ != _PANIC):
+            raise
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise FilmError(f"the pixels cannot be decoded as {syntax.name} ({lines[-1].strip()[:200]})") from error
     if array.shape != (dataset.Rows, dataset.Columns):
