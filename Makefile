@@ -26,7 +26,7 @@ environment: $(READY)
 
 $(READY): pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python >= 3.11 is needed: make PYTHON=python3.12 ..."'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -34,8 +34,8 @@ $(READY): pyproject.toml requirements/dev.txt
 
 demo: $(READY)
 	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --rarity 0.2 --processes 2
-	$(BIN)/clarity check $(DEMO)/release
-	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64
+	$(BIN)/clarity check $(DEMO)/release --fast
+	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64 --film_check false
 	$(BIN)/clarity train --config configs/teacher_demo.yaml --store $(DEMO)/store --out $(DEMO)/teacher/train
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store --out $(DEMO)/teacher
 	$(BIN)/clarity distill dump --teacher $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store \
