@@ -10,6 +10,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 from swagger_ui_bundle import swagger_ui_path
 
 from clarity_cxr import __version__
@@ -109,6 +110,8 @@ def _refusals(limits: Limits) -> Iterator[None]:
         yield
     except Busy:
         raise HTTPException(503, "too many films at once; try again", {"Retry-After": "1"}) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the upload broke off") from None
     except TooLarge:
         raise HTTPException(413, f"larger than {limits.megabytes} MB, expected one film") from None
     except UnknownKind:

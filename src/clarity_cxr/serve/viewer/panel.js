@@ -21,12 +21,18 @@ class Panel {
     this.thresholds = { ...film.box_thresholds };
     this.sorted = [...film.findings].sort((a, b) => film.probabilities[b] - film.probabilities[a]);
     byId("findings").replaceChildren(...this.sorted.map((finding) => this.row(finding)));
-    const calibrated = film.decided.calibration === "none" ? "not calibrated" : `calibrated (${film.decided.calibration})`;
-    byId("legend").textContent = `Probability, ${calibrated}; bold from the decision threshold (tick) on`;
-    byId("model").textContent =
-      `${film.model.name}, weights ${film.model.checkpoint_sha256.slice(0, 12)}, clarity-cxr ${film.model.clarity_cxr}`;
+    byId("legend").textContent = this.legend();
+    byId("model").textContent = `${film.model.name}, weights ${film.model.checkpoint_sha256.slice(0, 12)}`;
+    byId("model").title = `clarity-cxr ${film.model.clarity_cxr}, SHA-256 ${film.model.checkpoint_sha256}`;
     byId("downloads").hidden = false;
     this.select(film.decisions[this.sorted[0]] ? this.sorted[0] : null);
+  }
+
+  legend() {
+    const { calibration } = this.film.decided;
+    const shown = calibration === "none" ? "Probability, not calibrated" : `Calibrated probability (${calibration})`;
+    const none = this.sorted.some((finding) => this.film.decisions[finding]) ? "" : " None reaches it here.";
+    return `${shown}; bold from the decision threshold (tick) on.${none}`;
   }
 
   row(finding) {
@@ -42,7 +48,7 @@ class Panel {
     for (const [part, element] of Object.entries(parts)) element.className = part;
     parts.swatch.style.borderColor = colour;
     parts.name.textContent = plainName(finding);
-    parts.number.textContent = probability.toFixed(2);
+    parts.number.textContent = probability < 0.005 ? "<0.01" : probability.toFixed(2);
     if (film.decisions[finding]) {
       parts.swatch.style.background = colour;
       parts.name.classList.add("positive");
