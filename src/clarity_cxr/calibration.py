@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clarity_cxr.errors import ClarityError
+
 Method = Literal["platt", "temperature"]
 OperatingPoint = Literal["half", "youden", "sensitive"]
 
@@ -71,6 +73,67 @@ class Calibration:
     def from_dict(cls, content: Mapping[str, Any]) -> "Calibration":
         """Inverse of `to_dict`."""
         return cls(**content)
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """From a model's probabilities to those that are shown, and to decisions.
+
+    Attributes:
+        calibration: applied to the model's probabilities; None leaves them as they are.
+        point: operating point; `half` with a threshold other than 0.5 is called `own`.
+        thresholds: finding -> shown probability from which it is decided positive.
+    """
+
+    calibration: Calibration | None
+    point: str
+    thresholds: dict[str, float]
+
+    def probabilities(self, own: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(C,) shown probabilities of the model's own, in the order of `thresholds`."""
+        if self.calibration is None:
+            return own.astype(np.float64)
+        return self.calibration.apply(own, tuple(self.thresholds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a reader of a prediction must know, as plain values."""
+        method = "none" if self.calibration is None else self.calibration.method
+        rounded = {name: round(value, 6) for name, value in self.thresholds.items()}
+        return {"operating_point": self.point, "calibration": method, "thresholds": rounded}
+
+
+def decision_rule(
+    calibration: Calibration | None,
+    findings: tuple[str, ...],
+    decision_threshold: float = 0.5,
+    operating_point: OperatingPoint | None = None,
+) -> DecisionRule:
+    """How to decide with a checkpoint.
+
+    Args:
+        calibration: of the checkpoint, or None.
+        findings: C names.
+        decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
+        operating_point: decide at this point of the calibration instead.
+
+    Raises:
+        ClarityError: the threshold is not in [0, 1], or the checkpoint has no operating points.
+    """
+    if not 0 <= decision_threshold <= 1:
+        raise ClarityError(f"decision threshold {decision_threshold}: expected a probability from 0 to 1")
+    if operating_point is not None and operating_point not in OPERATING_POINTS:
+        raise ClarityError(f"operating point {operating_point!r}: expected one of {', '.join(OPERATING_POINTS)}")
+    if operating_point is not None and calibration is None:
+        raise ClarityError(
+            f"operating point {operating_point!r}: the checkpoint holds none; `clarity calibrate` stores them in it"
+        )
+    if operating_point is not None and calibration is not None:
+        return DecisionRule(calibration, operating_point, calibration.thresholds(operating_point, findings))
+    shown = np.full(len(findings), decision_threshold)
+    if calibration is not None and 0 < decision_threshold < 1:
+        shown = calibration.apply(shown, findings)
+    point = "half" if decision_threshold == 0.5 else "own"
+    return DecisionRule(calibration, point, dict(zip(findings, shown.tolist(), strict=True)))
 
 
 def logit(probabilities: ArrayLike) -> NDArray[np.float64]:

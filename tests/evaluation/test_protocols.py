@@ -5,6 +5,7 @@ from clarity_cxr.evaluation.protocols import (
     PROTOCOLS,
     TruthBoxes,
     read_truth,
+    score_peers,
     score_protocols,
     search_protocols,
     source_overlaps,
@@ -51,6 +52,28 @@ def test_each_protocol_counts_what_it_says():
     np.testing.assert_array_equal(anything.patients, [0, 10, 20, 30])
     np.testing.assert_array_equal(top.overlaps, [0, 0, 0, 0])
     assert [score.missed for score in (paper, anything, top)] == [0, 2, 2]
+
+
+def test_peers_look_at_no_prediction_and_at_what_they_say():
+    truth = {"Mass": truth_of([0, 1], [True, False])}
+    scores = {name: found["Mass"] for name, found in score_peers(two_blobs, truth, SIZE).items()}
+    np.testing.assert_array_equal(scores["rgt"].overlaps, [1, 1])
+    np.testing.assert_array_equal(scores["bas"].overlaps, [0, 0])  # the big blob is the largest at 0.15
+    np.testing.assert_array_equal(scores["ham"].overlaps, [1, 1])  # at 0.5 the lukewarm blob is not above
+    assert [scores[name].threshold.value for name in ("ham", "rgt", "bas")] == [0.5, 0.5, 0.15]
+    assert {found.missed for found in scores.values()} == {0}
+
+
+def test_ham_counts_a_film_once_with_all_its_boxes():
+    both = TruthBoxes(
+        np.zeros(2, dtype=np.int64),
+        np.array([[10.0, 12, 14, 16], [0, 0, 4, 4]]),
+        np.array([7, 7]),
+        np.ones(2, dtype=bool),
+    )
+    found = score_peers(two_blobs, {"Mass": both}, SIZE)["ham"]["Mass"]
+    np.testing.assert_array_equal(found.overlaps, [0.5])
+    np.testing.assert_array_equal(found.patients, [7])
 
 
 def test_the_search_finds_the_threshold_that_removes_the_wrong_blob():

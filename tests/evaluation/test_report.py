@@ -12,10 +12,12 @@ import torch
 from clarity_cxr.cli.report import report
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import ClarityError
+from clarity_cxr.evaluation.compare import compare_runs
 from clarity_cxr.evaluation.evaluate import evaluate
 from clarity_cxr.evaluation.report import build_report
+from clarity_cxr.evaluation.run_files import read_run
 from clarity_cxr.evaluation.score import EvaluationOptions
-from clarity_cxr.findings import FINDINGS
+from clarity_cxr.findings import BOXED_FINDINGS, FINDINGS
 from clarity_cxr.models import create_model, save_checkpoint
 
 METRICS = pd.DataFrame(
@@ -56,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, phantom_store: FilmStore) -> P
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> str:
-    return build_report(run, run).read_text(encoding="utf-8")
+    return build_report([run], run).read_text(encoding="utf-8")
 
 
 def test_page_is_well_formed_and_has_every_section(page):
@@ -68,12 +70,17 @@ def test_page_is_well_formed_and_has_every_section(page):
         "Summary",
         "Localisation",
         "Each finding",
+        "Beside the paper",
+        "Protocols",
+        "Probabilities",
+        "Subgroups",
+        "Do the maps explain?",
         "Learning curves",
         "ROC curves",
-        "Gallery",
+        "Gallery (Figure 9)",
         "Where the numbers come from",
     ]
-    assert 'class="missing"' not in page
+    assert re.findall(r'class="missing">(.*?)<', page) == ["explain.json is not there yet; clarity explain makes it."]
     for finding in FINDINGS:
         assert finding.replace("_", " ") in page
     for name in ("Random map", "Anatomical prior alone", "mean heatmap", "L_total", "research use only"):
@@ -95,7 +102,7 @@ def test_names_are_escaped(page):
 
 
 def test_command_prints_the_path(run, tmp_path, capsys):
-    report(run, out=tmp_path / "new")
+    report([run], out=tmp_path / "new")
     assert capsys.readouterr().out.strip() == str(tmp_path / "new" / "report.html")
 
 
@@ -103,7 +110,7 @@ def test_command_prints_the_path(run, tmp_path, capsys):
 def test_missing_parts_are_said(run, tmp_path, part):
     for name in {"evaluation.json", "evaluation_predictions.npz", "train", "store"} - {part}:
         (tmp_path / name).symlink_to(run / name)
-    text = build_report(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    text = build_report([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
     assert f"{part}" in text
     assert "is not there yet" in text
 
@@ -122,15 +129,80 @@ def test_run_without_boxes_says_so(run, tmp_path):
     for values in result["per_finding"].values():
         values["localization"] = None
     (tmp_path / "evaluation.json").write_text(json.dumps(result))
-    page = build_report(tmp_path, tmp_path / "out").read_text(encoding="utf-8")
+    page = build_report([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
     assert "Localisation is not scored: the store has no boxes." in page
 
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ClarityError, match=r"absent: no such folder"):
-        build_report(tmp_path / "absent", tmp_path)
+        build_report([tmp_path / "absent"], tmp_path)
     with pytest.raises(ClarityError, match="nothing of a run"):
-        build_report(tmp_path, tmp_path)
+        build_report([tmp_path], tmp_path)
     (tmp_path / "evaluation.json").write_text("{ half")
     with pytest.raises(ClarityError, match=r"evaluation\.json: cannot be read"):
-        build_report(tmp_path, tmp_path)
+        build_report([tmp_path], tmp_path)
+
+
+def test_the_reports_numbers_are_those_of_the_json(run, page):
+    result = json.loads((run / "evaluation.json").read_text())
+    table = pd.read_csv(run / "tables" / "table4.csv")
+    ours = table[table["ours"] == 1].iloc[0]
+    for finding in FINDINGS:
+        expected = result["per_finding"][finding]
+        column = finding.replace("_", " ")
+        if expected["auc"] is None:
+            assert pd.isna(ours[column])
+            continue
+        assert ours[column] == pytest.approx(expected["auc"], rel=1e-5)
+        assert ours[f"{column} low"] == pytest.approx(expected["auc_interval"][0], rel=1e-5)
+        assert f"{expected['auc']:.3f}" in page
+    summary = pd.read_csv(run / "tables" / "table3.csv").query("ours == 1").set_index("Protocol")
+    for protocol in ("paper", "all", "top"):
+        for level in ("0.1", "0.5"):
+            expected = result["iou_accuracy"][protocol][level]
+            found = summary.loc[protocol, f"IoU > {level}"]
+            assert pd.isna(found) if expected is None else found == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    by_finding = pd.read_csv(run / "tables" / "table5.csv").query("ours == 1")
+    mine = by_finding[(by_finding["Protocol"] == "all") & (by_finding["T(IoU)"] == 0.3)].iloc[0]
+    for finding in BOXED_FINDINGS:
+        expected = result["per_finding"][finding]["localization"]["all"]["iou_accuracy"]["0.3"]
+        assert pd.isna(mine[finding]) if expected is None else mine[finding] == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_table_and_figure_is_a_file(run, page):
+    for number in (3, 4, 5, 6, 7):
+        for suffix in ("csv", "md", "tex"):
+            assert (run / "tables" / f"table{number}.{suffix}").stat().st_size > 100
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert names == {"figure9.png", "figure10.png", "figure10.svg", "figure11.png", "figure11.svg"}
+    text = (run / "report.md").read_text()
+    for number in (9, 10, 11):
+        assert f"figures/figure{number}.png" in text
+    assert "Table 7" in text
+
+
+def test_ablations_and_sweeps_fill_table_6_and_the_figures(run, tmp_path):
+    scores = {"macro_auc": [0.8, 0.9], "msli": [0.3, 0.3], "udp": [0.55, 0.6]}
+    pd.DataFrame({"row": ["full", "full"], "seed": [0, 1], **scores}).to_csv(tmp_path / "ablations.csv", index=False)
+    sweep = pd.DataFrame(
+        {"q": [8, 8, 2], "p": [1, 2, 1], "seed": 0, "macro_auc": 0.8, "msli": 0.3, "udp": [0.5, 0.6, 0.4]}
+    )
+    sweep.to_csv(tmp_path / "sweep.csv", index=False)
+    build_report([run, tmp_path], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "tables" / "table6.csv").query("ours == 1").iloc[0]
+    assert table["Row"] == "full"
+    assert table["Macro AUC"] == pytest.approx(0.85)
+    assert table["Macro AUC remark"] == "± 0.071"
+    assert "no evaluation_predictions.npz" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_against_itself_differs_by_nothing(run, tmp_path):
+    page = build_report([run, run], tmp_path).read_text(encoding="utf-8")
+    assert "Runs compared" in page
+    found = compare_runs(read_run(run), read_run(run), replicates=20)
+    result = json.loads((run / "evaluation.json").read_text())
+    assert found["macro_auc"]["first"] == pytest.approx(result["macro_auc"])
+    for protocol in ("paper", "all", "top"):
+        if result["msli"][protocol] is not None:
+            assert found[f"msli {protocol}"]["second"] == pytest.approx(result["msli"][protocol])
+    assert all(of["difference"] == 0 for of in found.values() if of["first"] == of["first"])

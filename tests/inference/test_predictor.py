@@ -94,7 +94,7 @@ def test_boxes_lie_in_the_film(predictor):
 def test_json_round_trip(predictor):
     prediction = predictor.predict(make_film(0))
     content = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
-    assert set(content) == {"width", "height", "probabilities", "decisions", "boxes"}
+    assert set(content) == {"width", "height", "probabilities", "decisions", "decided", "boxes"}
     assert content["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
     assert content["decisions"] == prediction.decisions
     assert len(content["boxes"]) == len(prediction.boxes)

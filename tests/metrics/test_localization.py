@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clarity_cxr.metrics import best_ious, box_iou, iou_accuracy, msli
+from clarity_cxr.metrics import best_ious, box_iou, iou_accuracy, mask_iou, msli
 from tests.reference import metrics as reference
 
 
@@ -78,3 +78,24 @@ def test_a_missed_image_counts_as_missed_and_no_truth_is_nan():
 def test_lists_of_different_length_are_refused():
     with pytest.raises(ValueError, match="got 1 and 2"):
         msli([[]], [[], []])
+
+
+def test_mask_iou_is_pycocotools():
+    coco = pytest.importorskip("pycocotools.mask", reason="the dev extra installs pycocotools")
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        mask = generator.random((24, 24)) < 0.4
+        boxes = random_boxes(generator, 3)
+        filled = np.zeros_like(mask)
+        for x0, y0, x1, y1 in boxes.astype(int):
+            filled[y0:y1, x0:x1] = True
+        encoded = [coco.encode(np.asfortranarray(of.astype(np.uint8))) for of in (mask, filled)]
+        assert mask_iou(mask, boxes) == pytest.approx(coco.iou([encoded[0]], [encoded[1]], [0]).item())
+
+
+def test_mask_iou_takes_pixels_by_their_centres():
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[1, 1] = True
+    assert mask_iou(mask, [[0.6, 0.6, 1.6, 1.6]]) == 1
+    assert mask_iou(mask, [[1.6, 1.6, 2.4, 2.4]]) == 0
+    assert mask_iou(np.zeros((4, 4), dtype=bool), np.zeros((0, 4))) == 0

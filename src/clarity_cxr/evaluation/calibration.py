@@ -71,10 +71,9 @@ def _fit_line(logits: NDArray[np.float64], labels: NDArray[np.bool_], with_offse
         gradient = [float(np.mean(error * logits) * a + 2 * _RIDGE * log_a), float(np.mean(error))]
         return float(value), np.array(gradient[: len(parameters)])
 
-    found = minimize(loss, np.zeros(2 if with_offset else 1), jac=True, method="L-BFGS-B", bounds=[(-4, 4), (-20, 20)])
-    if not with_offset:
-        return float(np.exp(found.x[0])), 0.0
-    return float(np.exp(found.x[0])), float(found.x[1])
+    bounds = [(-4, 4), (-20, 20)] if with_offset else [(-4, 4)]
+    found = minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(np.exp(found[0])), float(found[1]) if with_offset else 0.0
 
 
 def _decision_scores(

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ THIRD = "#3a9d72"
 _INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "clarity-cxr",
     "font.size": 9,
@@ -62,6 +62,7 @@ _STYLE: Any = {
     "legend.fontsize": 9,
 }
 _MOST_POINTS = 240
+_KINDS = ("raw", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Chart:
     svg: str
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def learning_charts(metrics: pd.DataFrame) -> list[Chart]:
     """One chart per loss component of a training run's `metrics.csv`; a component that was off has none.
 
@@ -85,21 +86,21 @@ def learning_charts(metrics: pd.DataFrame) -> list[Chart]:
         curve = _series(metrics, f"train/{name}")
         if curve.empty:
             continue
-        figure, axes = _axes()
+        figure, axes = new_axes()
         axes.plot(curve.index, curve, color=LINE)
         _label_time(axes, curve)
-        charts.append(Chart(name, meaning, _svg(figure, f"{name} over {curve.index.name}s")))
+        charts.append(Chart(name, meaning, svg_element(figure, f"{name} over {curve.index.name}s")))
     return charts
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def validation_chart(metrics: pd.DataFrame) -> Chart | None:
     """Validation macro AUC, MSLI and UDP in one chart, the epoch of the best UDP marked; None without any."""
     curves = {label: _series(metrics, column) for column, label in VALIDATION.items()}
     curves = {label: curve for label, curve in curves.items() if not curve.empty}
     if not curves:
         return None
-    figure, axes = _axes(5.6, 2.6)
+    figure, axes = new_axes(5.6, 2.6)
     for (label, curve), colour in zip(curves.items(), (LINE, SECOND, THIRD), strict=False):
         axes.plot(curve.index, curve, color=colour, label=label, marker="o", markersize=2.5)
     subtitle = ""
@@ -110,10 +111,10 @@ def validation_chart(metrics: pd.DataFrame) -> Chart | None:
     axes.set_ylim(0, 1)
     _label_time(axes, next(iter(curves.values())))
     axes.legend(loc="lower right", ncols=3)
-    return Chart("Validation", subtitle, _svg(figure, "Validation macro AUC, MSLI and UDP"))
+    return Chart("Validation", subtitle, svg_element(figure, "Validation macro AUC, MSLI and UDP"))
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def roc_charts(probabilities: np.ndarray, labels: np.ndarray, aucs: Sequence[float]) -> list[Chart]:
     """One ROC curve per finding; a finding without positives or negatives is said to be undefined.
 
@@ -125,7 +126,7 @@ def roc_charts(probabilities: np.ndarray, labels: np.ndarray, aucs: Sequence[flo
     charts = []
     for index, finding in enumerate(FINDINGS):
         positives = int(labels[:, index].sum())
-        figure, axes = _axes(2.0, 2.0)
+        figure, axes = new_axes(2.0, 2.0)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, alpha=0.4)
         if np.isnan(aucs[index]):
             subtitle = f"undefined, n = {positives}"
@@ -138,7 +139,54 @@ def roc_charts(probabilities: np.ndarray, labels: np.ndarray, aucs: Sequence[flo
         axes.set_aspect("equal")
         axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
-        charts.append(Chart(finding.replace("_", " "), subtitle, _svg(figure, f"ROC curve of {finding}")))
+        charts.append(Chart(finding.replace("_", " "), subtitle, svg_element(figure, f"ROC curve of {finding}")))
+    return charts
+
+
+@matplotlib.rc_context(STYLE)
+def reliability_charts(per_finding: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+    """One reliability diagram per finding: share of positives over probability, before and after calibration.
+
+    Args:
+        per_finding: finding -> `raw` and `calibrated`, each with `ece` and `reliability` (`probability`, `frequency`).
+    """
+    charts = []
+    for finding, values in per_finding.items():
+        figure, axes = new_axes(2.0, 2.0)
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, alpha=0.4)
+        for kind, colour in zip(_KINDS, (SECOND, LINE), strict=True):
+            curve = values[kind]["reliability"]
+            axes.plot(curve["probability"], curve["frequency"], color=colour, marker="o", markersize=2.5)
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_aspect("equal")
+        axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
+        axes.set_yticks([0, 0.5, 1], ["0", ".5", "1"])
+        errors = " → ".join("–" if values[kind]["ece"] is None else f"{values[kind]['ece']:.2f}" for kind in _KINDS)
+        charts.append(
+            Chart(finding.replace("_", " "), f"ECE {errors}", svg_element(figure, f"Reliability of {finding}"))
+        )
+    return charts
+
+
+@matplotlib.rc_context(STYLE)
+def explanation_charts(fractions: Sequence[float], sources: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+    """Deletion and insertion curves, one line per source of maps.
+
+    Args:
+        fractions: (11,) share of the patches that are changed.
+        sources: name of the source -> `deletion` and `insertion`, each with `mean` (11,).
+    """
+    charts = []
+    for kind, doing in (("deletion", "blurred away"), ("insertion", "put back")):
+        figure, axes = new_axes(4.2, 2.8)
+        for name, curves in sources.items():
+            axes.plot(fractions, curves[kind]["mean"], label=name)
+        axes.set_xlabel(f"share of the patches {doing}, hottest first")
+        axes.set_ylabel("mean probability")
+        axes.set_ylim(0, 1)
+        axes.legend(loc="best", fontsize=7.5)
+        charts.append(Chart(kind.capitalize(), "", svg_element(figure, f"{kind.capitalize()} curves")))
     return charts
 
 
@@ -179,7 +227,8 @@ def _label_time(axes: Axes, curve: pd.Series) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _axes(width: float = 4.2, height: float = 1.9) -> tuple[Figure, Axes]:
+def new_axes(width: float = 4.2, height: float = 1.9) -> tuple[Figure, Axes]:
+    """A figure of one chart, in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
@@ -187,7 +236,7 @@ def _axes(width: float = 4.2, height: float = 1.9) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure, label: str) -> str:
+def svg_element(figure: Figure, label: str) -> str:
     """The figure as an SVG element without fixed size, in the page's font and text colour."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -97,7 +97,7 @@ def bootstrap_auc(
 
 
 def bootstrap_share(
-    hits: NDArray[np.bool_],
+    hits: NDArray[np.bool_] | NDArray[np.floating],
     patients: NDArray[np.int64],
     draws: PatientDraws,
     counted: NDArray[np.bool_] | None = None,
@@ -105,7 +105,7 @@ def bootstrap_share(
     """Share of boxes (or films) that are hit in every replicate.
 
     Args:
-        hits: (n,L) whether each box is hit, at L levels.
+        hits: (n,L) whether, or by how much of 1, each box is hit, at L levels.
         patients: (n,) patient of each box.
         draws: R replicates.
         counted: (n,L) which boxes count at each level; None: all.
@@ -113,10 +113,10 @@ def bootstrap_share(
     Returns:
         (R,L), NaN where a replicate has no box.
     """
-    counted = np.ones_like(hits) if counted is None else counted
+    counted = np.ones(hits.shape, dtype=bool) if counted is None else counted
     columns = draws.columns(patients)
     found, total = np.zeros((2, len(draws.patients), hits.shape[1]))
-    np.add.at(found, columns, hits & counted)
+    np.add.at(found, columns, hits * counted)
     np.add.at(total, columns, counted)
     weights = draws.counts.astype(np.float64)
     found, total = weights @ found, weights @ total

@@ -30,6 +30,7 @@ from clarity_cxr.evaluation.protocols import (
     score_protocols,
     search_protocols,
 )
+from clarity_cxr.evaluation.size import recall_by_size
 from clarity_cxr.evaluation.subgroups import summarise_subgroups
 from clarity_cxr.evaluation.summary import (
     Classification,
@@ -136,6 +137,7 @@ def score(
     sources = {} if reason else _sources(predictions, store, grid, options.seed)
     scores = {name: _score_source(source, truth, store.size, draws, options) for name, source in sources.items()}
     model = scores.pop("model", None)
+    boxes = _box_table(store, truth["test"], predictions, model)
     figures = {
         "format_version": FORMAT_VERSION,
         **_headline(classification, model, options),
@@ -156,6 +158,7 @@ def score(
         },
         "peer_protocols": _peer_figures(model, scores),
         "calibration": _calibration(predictions, store, calibration),
+        "recall_by_size": recall_by_size(boxes, draws),
         "subgroups": summarise_subgroups(
             store.index.iloc[test].reset_index(drop=True),
             predictions.probabilities_of(test),
@@ -165,7 +168,7 @@ def score(
         ),
         "options": asdict(options),
     }
-    return Scored(figures, _box_table(store, truth["test"], predictions, model))
+    return Scored(figures, boxes)
 
 
 def _sources(predictions: Predictions, store: FilmStore, grid: int, seed: int) -> dict[str, MapSource]:
