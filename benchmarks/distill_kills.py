@@ -41,7 +41,7 @@ def main() -> int:
         prepare(folder / "release", folder / "films", size=64, processes=1)
         save_teacher(folder / "teacher.safetensors", create_teacher("test_convnext", image_size=64), {})
         working = finish_dump(folder, folder / "undisturbed", options.epochs)
-        delays = disturb(folder, folder / "disturbed", options, working / (options.kills + 1))
+        delays = disturb(folder, folder / "disturbed", options, working / (2 * options.kills))
         finish_dump(folder, folder / "disturbed", options.epochs)
         rows = [compare(folder / "undisturbed", folder / "disturbed", delays)]
     record("distill_kills", rows, **vars(options))

@@ -12,7 +12,6 @@ Random weights and films: speed only. Rounds of both contenders of a ratio are i
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +40,7 @@ FULL_SIZE = 75_312, 200
 
 
 def main() -> None:
-    """Measure and write `runs/benchmarks/distill_speed.json`."""
+    """Measure and write `distill_speed.json` and `distill_store.json` in `runs/benchmarks`."""
     options = arguments()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -49,8 +48,9 @@ def main() -> None:
         folder = Path(name)
         source, store = small_pair(folder, options)
         rows = [dump_row(source, store, options), step_row(source, store, options)]
-        rows += [opening_row(folder / "full", store.manifest)]
+        opening = opening_row(folder / "full", store.manifest)
     record("distill_speed", rows, **vars(options))
+    record("distill_store", [opening])
 
 
 def arguments() -> argparse.Namespace:
@@ -144,7 +144,7 @@ def opening_row(folder: Path, like: Manifest) -> dict[str, object]:
             handle.write(header)
             handle.truncate(length)
         write_json(store.record_path(epoch), {"sha256": digest, "key": store.manifest.key, "origin": {}})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = own_memory()
     begin = time.perf_counter()
     opened = LogitStore(folder)
     opened.require(store.manifest.identity, epochs)
@@ -159,8 +159,14 @@ def opening_row(folder: Path, like: Manifest) -> dict[str, object]:
         "other MB": round(sum(p.stat().st_size for p in folder.iterdir() if p.suffix == ".json") / 1e6, 2),
         "open s": round(opened_after, 3),
         "first batch of every epoch s": round(read_after, 2),
-        "more memory MB": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1),
+        "own memory MB": round(own_memory() - before, 1),
     }
+
+
+def own_memory() -> float:
+    """Megabytes of this process that are no file's pages."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 if __name__ == "__main__":
