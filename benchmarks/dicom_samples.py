@@ -107,13 +107,12 @@ def broken(film: Dataset) -> Iterator[tuple[str, bytes]]:
         "32 bits allocated": lambda f: setattr(f, "BitsAllocated", 32),
         "12 frames": lambda f: setattr(f, "NumberOfFrames", 12),
         "no pixels": lambda f: delattr(f, "PixelData"),
-        "unknown transfer syntax": lambda f: setattr(f.file_meta, "TransferSyntaxUID", UID("1.2.3.4")),
-        "video transfer syntax": lambda f: setattr(f.file_meta, "TransferSyntaxUID", UID("1.2.840.10008.1.2.4.102")),
     }
     for name, change in changes.items():
         other = deepcopy(film)
         change(other)
         yield name, encoded(other)
+    yield "unknown transfer syntax", whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0", 1)
     jpeg2000.Rows += 1
     yield "JPEG 2000 of another size", encoded(jpeg2000)
     start = packed.index(b"\xff\x4f\xff\x51") + 8

@@ -96,7 +96,7 @@ def stored(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     film = read_film(save(made, folder / "film.dcm"))
     results = write_results(film, predict_with("Mass", "Effusion")(film.pixels), "ab" * 32, folder / "out")
     sent = [dcmread(result) for result in results]
-    outcomes = orthanc.peer.send(results, "NODE")
+    outcomes = dict(orthanc.peer.send(results, "NODE"))
     assert list(outcomes.values()) == [Outcome.TAKEN] * 4
     assert all(path.name.endswith(IN_DOUBT) for path in outcomes)
     return made, list(outcomes), sent
@@ -120,7 +120,7 @@ def test_archive_says_what_it_has_so_that_nothing_is_sent_twice(orthanc, stored)
     _, files, sent = stored
     (instance,) = orthanc.find({"SOPInstanceUID": str(sent[0].SOPInstanceUID)})
     before = orthanc.get(f"instances/{instance}/metadata/ReceptionDate"), orthanc.get("changes?last")
-    assert list(orthanc.peer.send(files, "NODE").values()) == [Outcome.TAKEN] * 4
+    assert [outcome for _, outcome in orthanc.peer.send(files, "NODE")] == [Outcome.TAKEN] * 4
     assert (orthanc.get(f"instances/{instance}/metadata/ReceptionDate"), orthanc.get("changes?last")) == before
 
 

@@ -26,7 +26,7 @@ def node(
 
     Args:
         port: where to listen.
-        checkpoint: weights to use, a .safetensors file written by `clarity train`.
+        checkpoint: weights written by `clarity train` (.safetensors), or a model written by `clarity export` (.onnx).
         reply_to: where results go, as TITLE@HOST:PORT; without it they stay in the spool's `results`.
         spool: folder for films that are held and results that are not sent yet; one per node.
         ae_title: the node's own application entity title.
@@ -46,12 +46,12 @@ def node(
     from clarity_cxr.dicom.peer import Peer
     from clarity_cxr.dicom.spool import Spool
     from clarity_cxr.files import file_digest
-    from clarity_cxr.inference.predictor import load
+    from clarity_cxr.inference.loading import load_predictor
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("clarity_cxr").setLevel(logging.INFO)
     peer = None if reply_to is None else Peer.parse(reply_to)
-    predictor = load(checkpoint, device, decision_threshold=decision_threshold, operating_point=operating_point)
+    predictor = load_predictor(checkpoint, device, decision_threshold, operating_point)
     digest = file_digest(checkpoint)
     predicted_by = json.dumps([digest, predictor.rule.to_dict()])
     model = NodeModel(

@@ -196,7 +196,7 @@ class Node:
         """Send a film's results; True if nothing of them is left."""
         assert self.reply_to is not None
         try:
-            for result, outcome in self.reply_to.send(sorted(folder.iterdir()), self.title).items():
+            for result, outcome in self.reply_to.send(sorted(folder.iterdir()), self.title):
                 if outcome is Outcome.TAKEN:
                     result.unlink()
                 elif outcome is Outcome.REFUSED:

@@ -1,7 +1,7 @@
 """The archive that a node's results are sent to."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -45,14 +45,15 @@ class Peer:
             raise ClarityError(f"--reply-to {address}: expected TITLE@HOST:PORT, e.g. ARCHIVE@127.0.0.1:4242")
         return cls(match["title"], match["host"], int(match["port"]))
 
-    def send(self, results: Iterable[Path], own_title: str) -> dict[Path, Outcome]:
+    def send(self, results: Iterable[Path], own_title: str) -> Iterator[tuple[Path, Outcome]]:
         """Send files over one association; each is renamed to end in `IN_DOUBT` before it leaves.
 
         One that ended so already, after a kill or a broken connection, is asked for first and sent only if the peer
         does not say that it has it.
 
-        Returns:
-            What became of each file, by its present name; those that were not reached are left out.
+        Yields:
+            Each file by its present name and what became of it, as soon as that is known; not those that were not
+            reached.
         """
         from pynetdicom.ae import ApplicationEntity
         from pynetdicom.sop_class import (
@@ -68,17 +69,14 @@ class Peer:
         entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
         entity.connection_timeout = entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 30
         association = entity.associate(self.host, self.port, ae_title=self.title)
-        outcomes: dict[Path, Outcome] = {}
         try:
             for result in results:
                 if not association.is_established:
                     break
-                in_doubt, outcome = _send_one(association, result)
-                outcomes[in_doubt] = outcome
+                yield _send_one(association, result)
         finally:
             if association.is_established:
                 association.release()
-        return outcomes
 
 
 def _send_one(association: "Association", result: Path) -> tuple[Path, Outcome]:
