@@ -132,6 +132,15 @@ def test_without_segment_cam_and_calibration(tmp_path):
     assert_same(ours, load_predictor(tmp_path / "plain.safetensors", decision_threshold=0.0).predict(film))
 
 
+def test_int8_is_smaller_and_near(calibrated, exported, tmp_path):
+    export_onnx(calibrated, tmp_path / "int8.onnx", "int8")
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * exported.stat().st_size
+    film = make_film(6)
+    ours, torchs = OnnxPredictor(tmp_path / "int8.onnx").predict(film), clarity_cxr.load(calibrated).predict(film)
+    assert ours.probabilities == pytest.approx(torchs.probabilities, abs=0.03)
+    assert ours.rule == torchs.rule
+
+
 def test_runs_where_only_onnxruntime_and_numpy_are_installed(calibrated, exported, tmp_path):
     films = np.stack([make_film(seed) for seed in range(2)])
     np.save(tmp_path / "films.npy", films)

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from clarity_cxr.inference.prediction import box_thresholds
 from clarity_cxr.inference.resampling import lanczos_resize
 from clarity_cxr.inference.runner import FORMAT_VERSION, HEADER, INPUT, MAPS, OWN_PROBABILITIES
 from clarity_cxr.models import Checkpoint, CheckpointMetadata, load_checkpoint
+
+Precision = Literal["float32", "int8"]
+"""`int8`: the weights of the transformer's matrix products in 8 bits, their inputs quantised as they come."""
 
 LARGEST_SIDE = 65_535
 """Rows and columns that an exported model takes at most, as a DICOM film has."""
@@ -47,12 +51,17 @@ class ExportedModel(nn.Module):
         return calibrated.float(), output.probabilities, output.heatmaps, output.attention, output.masks
 
 
-def export_onnx(checkpoint: Path, out: Path) -> None:
+def export_onnx(checkpoint: Path, out: Path, precision: Precision = "float32") -> None:
     """Write a checkpoint as ONNX, weights and metadata inside.
 
     The input `films` is (B, H, W) uint8, air dark and bone bright, B, H and W being free. The outputs are
     `probabilities` (calibrated) and `own_probabilities` (B, C), and the maps of `FilmOutput`. The metadata, JSON under
     `clarity_cxr`, holds findings, thresholds, calibration and what made the weights. `OnnxPredictor` runs it.
+
+    Args:
+        checkpoint: a `.safetensors` file.
+        out: file to write.
+        precision: of the transformer's weights.
 
     Raises:
         CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
@@ -64,8 +73,34 @@ def export_onnx(checkpoint: Path, out: Path) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = HEADER, json.dumps(_metadata(loaded.metadata, file_digest(checkpoint)))
     onnx.checker.check_model(model)
+    if precision == "int8":
+        model = _with_int8_weights(model)
     with atomic_path(out) as temporary:
         onnx.save(model, temporary)
+
+
+def _with_int8_weights(model: Any) -> Any:
+    """The model with each product of tokens and weights in int8, one scale for each output channel."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, prepared, quantised = (Path(folder) / f"{stage}.onnx" for stage in ("whole", "prepared", "quantised"))
+        onnx.save(model, whole)
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        without_weights = [node.name for node in graph.node if node.op_type == "MatMul" and not weights & {*node.input}]
+        quantize_dynamic(
+            prepared,
+            quantised,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=without_weights,
+        )
+        return onnx.load(quantised)
 
 
 def _platt(calibration: Calibration | None, findings: tuple[str, ...]) -> tuple[list[float], list[float]]:
@@ -118,6 +153,7 @@ def _quiet() -> Iterator[None]:
 def _onnx_package() -> Any:
     try:
         import onnx
+        import onnxruntime  # noqa: F401 (quantises)
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError:
         raise ClarityError('exporting needs further packages: pip install "clarity-cxr[onnx]"') from None
