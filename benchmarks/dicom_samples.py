@@ -47,6 +47,7 @@ def decoded(path: Path) -> Dataset:
     if film.file_meta.TransferSyntaxUID.is_compressed:
         film.decompress()
     film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film["PixelData"].VR = "OB" if film.BitsAllocated == 8 else "OW"
     for _ in film.iterall():  # elements are read when they are asked for; now none depends on the file's encoding
         pass
     fresh = Dataset(dict(film.items()))

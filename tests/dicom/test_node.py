@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import JPEGLSLossless, RLELossless
 
 from clarity_cxr.dicom.node import Node, NodeModel
 from clarity_cxr.dicom.peer import Peer
@@ -129,8 +130,11 @@ def test_stopping_finishes_what_is_held(tmp_path):
     with archive.listening() as port:
         with running(tmp_path, port) as node:
             own_port = node.port
-            for seed in range(3):
-                assert send(film(seed), own_port) == 0
+            for seed, syntax in enumerate((None, RLELossless, JPEGLSLossless)):
+                sent = film(seed)
+                if syntax:
+                    sent.compress(syntax, generate_instance_uid=False)
+                assert send(sent, own_port) == 0
         assert len(archive.times) == 12
         assert send(film(9), own_port) is None
 

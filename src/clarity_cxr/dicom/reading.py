@@ -169,26 +169,30 @@ def _parse(data: bytes) -> "Dataset":
 
 
 def _without_pixels(dataset: "Dataset", marked: bool) -> str:
-    if not marked and "SOPClassUID" not in dataset:
-        return "not a DICOM file"
-    if "Rows" in dataset:
-        return "has no Pixel Data, or was cut before it; fetch it again"
     kind = dataset.get("SOPClassUID")
-    return f"a DICOM file without an image ({kind.name if kind is not None else 'of no SOP Class'}), expected a film"
+    if kind is None and not marked:
+        return "not a DICOM file"
+    return f"holds no image{f' ({kind.name})' if kind else ''}: no film, or cut short; fetch it again"
 
 
 def _inflated(data: bytes) -> bytes:
-    """A deflated file as an uncompressed one, refused beyond `MAX_FILE_BYTES`; any other file as it is."""
+    """A deflated file as an uncompressed one, refused beyond `MAX_FILE_BYTES`; any other file as it is.
+
+    Raises a `FilmError`, too, for a transfer syntax that is none.
+    """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filebase import DicomBytesIO
     from pydicom.filereader import read_dataset
     from pydicom.filewriter import write_file_meta_info
-    from pydicom.uid import UID
+    from pydicom.uid import UID, AllTransferSyntaxes
 
     stream = BytesIO(data)
     stream.seek(_MARK.stop)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") != _DEFLATED:
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax and syntax not in AllTransferSyntaxes:
+        raise FilmError(f"Transfer Syntax {str(syntax)[:64]} is unknown; convert the film, e.g. with dcmconv")
+    if syntax != _DEFLATED:
         return data
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     body = inflater.decompress(stream.read(), MAX_FILE_BYTES)
