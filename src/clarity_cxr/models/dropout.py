@@ -13,13 +13,13 @@ class Dropout(nn.Dropout):
     from the default generator, so `torch.manual_seed` keys them.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Zero elements at rate `p` and scale the others by 1 / (1 - p), in training mode; any shape."""
-        if not self.training or self.p == 0 or x.device.type != "cpu":
-            return super().forward(x)
-        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * _STEPS) - _STEPS // 2
-        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+        if not self.training or self.p == 0 or input.device.type != "cpu":
+            return super().forward(input)
+        words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[: input.numel()].view(input.shape) >= round(self.p * _STEPS) - _STEPS // 2
+        return input * kept.to(input.dtype).mul_(1 / (1 - self.p))
 
 
 def use_cheap_dropout(module: nn.Module) -> None:
