@@ -48,6 +48,7 @@ demo: $(READY)
 demo-student:
 	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --distill $(DEMO)/logits --out $(DEMO)/train \
 		$(DEMO_OPTIONS)
+	$(BIN)/clarity calibrate $(DEMO)/train/best.safetensors --store $(DEMO)/store
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
 
 # The same student on the labels alone, on the other core; it writes to a log, for both to be readable.

@@ -1,5 +1,7 @@
 """Report: a whole page for a whole run, and plain words for what is missing."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -8,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from clarity_cxr.cli.report import report
 from clarity_cxr.data.store import FilmStore
@@ -94,6 +97,13 @@ def test_page_is_self_contained(page):
     assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)"', page))
     addresses = set(re.findall(r"https?://[^\s\"'<)]+", page))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_every_picture_can_be_decoded(page):
+    sources = re.findall(r'src="data:image/jpeg;base64,([^"]*)"', page)
+    assert sources
+    for source in sources:
+        Image.open(io.BytesIO(base64.b64decode(source))).load()
 
 
 def test_names_are_escaped(page):

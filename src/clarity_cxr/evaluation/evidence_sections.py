@@ -93,7 +93,7 @@ def calibration(files: RunFiles) -> str:
     lead = (
         f"<p>Calibration: {html.escape(found['method'])}, {html.escape(found['source'])}, fitted on "
         f"{found['fitted_on']['films']:,} validation films; all figures are of test films. ECE over ten bins of "
-        "equally many films.</p>"
+        "equally many films; in the diagrams the model's own probabilities are orange, calibrated ones blue.</p>"
     )
     diagrams = charts(reliability_charts(found["per_finding"]), "charts small")
     remark = (

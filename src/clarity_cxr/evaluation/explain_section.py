@@ -115,8 +115,8 @@ def _marker(effects: Mapping[str, Any]) -> str:
         name = finding.replace("_", " ")
         if change > MARKER_CHANGE:
             shortcuts.append(name)
-        cells = [name, number(of["probability_before"]), number(of["probability_after"]), f"{change:+.3f}"]
-        cells += [number(of["heat_before"]), number(of["heat_after"])]
+        cells = [name, number(of["probability_before"]), number(of["probability_after"])]
+        cells += [f"{round(change, 3) + 0.0:+.3f}", number(of["heat_before"]), number(of["heat_after"])]
         rows.append(("model" if change > MARKER_CHANGE else "", cells))
     words = (
         f"<b>The model looks at the marker for {html.escape(', '.join(shortcuts))}</b>: painting it alone raises the "

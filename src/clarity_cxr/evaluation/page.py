@@ -39,10 +39,16 @@ def chart(of: Chart) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """A table of rows (style, cells); cells are HTML."""
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    """A table of rows (style, cells); cells are HTML. Columns of words stand left, columns of numbers right."""
+    rows = list(rows)
+    words = [any(cells[i][:1].isalpha() or cells[i][:1] == "<" for _, cells in rows) for i in range(len(head))]
+    marks = [' class="left"' if of else "" for of in words]
+    header = "".join(f"<th{mark}>{html.escape(name)}</th>" for mark, name in zip(marks, head, strict=True))
     body = "".join(
-        f'<tr class="{style}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for style, cells in rows
+        f'<tr class="{style}">'
+        + "".join(f"<td{mark}>{cell}</td>" for mark, cell in zip(marks, cells, strict=True))
+        + "</tr>"
+        for style, cells in rows
     )
     return f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
 
