@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": "Findings, boxes and overlays for films.",
     "node": "Receive films from a PACS, send results back.",
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
+    "ablate": "Train and score variants of a config over seeds.",
     "report": "Make one page out of a run: table, curves, gallery.",
     "export": "Write a checkpoint as one ONNX file.",
     "serve": "Answer films over HTTP, with a viewer.",

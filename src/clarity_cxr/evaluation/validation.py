@@ -8,7 +8,7 @@ import torch
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.evaluation.controls import model_maps
 from clarity_cxr.evaluation.intervals import mean_defined
-from clarity_cxr.evaluation.predictions import predict_store
+from clarity_cxr.evaluation.predictions import Predictions, predict_store
 from clarity_cxr.evaluation.protocols import PROTOCOLS, ProtocolName, read_truth, search_protocols
 from clarity_cxr.localization.thresholds import threshold_values
 from clarity_cxr.metrics import macro_auc, msli_of_ious, udp
@@ -60,18 +60,36 @@ def validation_scores(
         bfloat16: run the forward pass under bfloat16 autocast.
         progress: show a progress bar.
     """
-    val_rows, boxed_rows = store.rows("val"), store.localization_rows("val")
     predictions = predict_store(
         model,
         store,
-        val_rows,
-        map_rows=boxed_rows,
+        store.rows("val"),
+        map_rows=store.localization_rows("val"),
         mean_rows=np.zeros(0, dtype=np.int64),
         device=device,
         batch_size=batch_size,
         bfloat16=bfloat16,
         progress=progress,
     )
+    return score_validation(predictions, store, udp_protocol=udp_protocol, decision_threshold=decision_threshold)
+
+
+def score_validation(
+    predictions: Predictions,
+    store: FilmStore,
+    *,
+    udp_protocol: ProtocolName = "paper",
+    decision_threshold: float = 0.5,
+) -> ValidationScores:
+    """`validation_scores` of predictions that are there already.
+
+    Args:
+        predictions: of the validation films, with maps of the localisation-validation films.
+        store: the films that they are of.
+        udp_protocol: protocol behind `msli`, `udp` and `thresholds`.
+        decision_threshold: probability from which a finding is predicted positive.
+    """
+    val_rows = store.rows("val")
     auc = macro_auc(predictions.probabilities_of(val_rows), store.labels[val_rows])
     truth = read_truth(store, "val", predictions.probabilities_of, decision_threshold)
     if any(len(boxes.rows) for boxes in truth.values()):

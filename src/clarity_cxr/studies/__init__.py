@@ -1,0 +1,1 @@
+"""Many runs of one recipe: ablations over seeds, and searches for weights."""
