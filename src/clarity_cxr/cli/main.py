@@ -32,6 +32,7 @@ COMMANDS = {
     "node": "Receive films from a PACS, send results back.",
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
     "ablate": "Train and score variants of a config over seeds.",
+    "tune": "Search the loss weights with Optuna.",
     "report": "Make one page out of a run: table, curves, gallery.",
     "export": "Write a checkpoint as one ONNX file.",
     "serve": "Answer films over HTTP, with a viewer.",
