@@ -8,17 +8,23 @@ def prepare(
     /,
     *,
     out: Path,
+    images: Path | None = None,
+    boxes: Path | None = None,
+    findings_map: str | None = None,
     size: int = 224,
     processes: int | None = None,
     skip_missing: bool = False,
     film_check: bool = True,
     strict: bool = False,
 ) -> int:
-    """Decode and resize a release's films into a store for training; continues after an interruption.
+    """Decode and resize films into a store for training or judging; continues after an interruption.
 
     Args:
-        release: Folder in the NIH ChestX-ray14 layout.
+        release: Folder in the NIH ChestX-ray14 layout, or a manifest CSV with one row per film.
         out: Folder of the store, made by this command; its unfinished form is OUT.partial.
+        images: Folder that the manifest's paths start from (default: the manifest's).
+        boxes: CSV of boxes of the manifest's films, in pixels of their files.
+        findings_map: How the manifest names things: chexpert, mimic, padchest, vindr or a YAML file.
         size: Side of the stored films in pixels.
         processes: Worker processes (default: one per processor).
         skip_missing: Leave out rows without a film and films without a row instead of stopping.
@@ -28,9 +34,11 @@ def prepare(
     import sys
 
     from clarity_cxr.anatomy.film_check import STORE_REPORT, check_store, film_warnings
+    from clarity_cxr.data.manifest import data_set
     from clarity_cxr.data.prepare import prepare as prepare_store
 
-    store = prepare_store(release, out, size=size, processes=processes, skip_missing=skip_missing)
+    source = data_set(release, images, boxes, findings_map)
+    store = prepare_store(source, out, size=size, processes=processes, skip_missing=skip_missing)
     counts = ", ".join(f"{count:,} {split}" for split, count in store.manifest["splits"].items())
     priors = "with priors" if store.priors is not None else "without priors"
     print(f"{out}: {len(store):,} films at {store.size} px ({counts}), {len(store.boxes):,} boxes, {priors}")

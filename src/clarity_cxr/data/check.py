@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from clarity_cxr.data.release import Inspection, Problem, find_priors, inspect_release
+from clarity_cxr.data.manifest import Manifest, inspect_data
+from clarity_cxr.data.release import Inspection, Problem, find_priors
 from clarity_cxr.data.splits import assign_splits, patients_across
+from clarity_cxr.data.store import label_values
 from clarity_cxr.data.workers import InspectedChunk, available_processors, inspect_chunk, map_unordered
 from clarity_cxr.errors import ReleaseError
 from clarity_cxr.findings import FINDINGS, NO_FINDING
@@ -30,7 +32,8 @@ class CheckReport:
     """What a check found.
 
     Attributes:
-        root: the release's folder.
+        source: the release's folder, or the manifest.
+        root: folder of the films.
         problems: all problems; the check passes if none is an error.
         counts: films and patients per split, then films per finding, with the number of boxes; one row each, columns
             "train", "val", "test", "boxes".
@@ -41,6 +44,7 @@ class CheckReport:
         decoded: whether films were decoded, or only their headers read.
     """
 
+    source: Path
     root: Path
     problems: list[Problem]
     counts: pd.DataFrame
@@ -56,22 +60,23 @@ class CheckReport:
 
 
 def check_release(
-    root: Path, fast: bool = False, skip_missing: bool = False, processes: int | None = None
+    release: Path | Manifest, fast: bool = False, skip_missing: bool = False, processes: int | None = None
 ) -> CheckReport:
     """Check a release's tables, lists, boxes, splits and films, collecting every problem.
 
     Args:
-        root: folder in the NIH layout.
+        release: folder in the NIH layout, or a manifest.
         fast: read the films' headers only; a film damaged further on is not noticed.
         skip_missing: rows without a film and films without a row are warnings, as `prepare` with `skip_missing`
             leaves them out.
         processes: worker processes; None takes one per processor.
     """
     try:
-        inspection = inspect_release(Path(root))
+        inspection = inspect_data(release)
     except ReleaseError as error:
         problem = Problem("unreadable release", str(error))
-        return CheckReport(Path(root), [problem], pd.DataFrame(columns=[*_SPLITS, "boxes"]), decoded=not fast)
+        source = release.table if isinstance(release, Manifest) else release
+        return CheckReport(source, source, [problem], pd.DataFrame(columns=[*_SPLITS, "boxes"]), decoded=not fast)
     films = inspection.release.films
     split_films = assign_splits(films, inspection.release.boxes)
     problems = [
@@ -82,7 +87,8 @@ def check_release(
         *_film_problems(inspection, fast, processes or available_processors()),
     ]
     return CheckReport(
-        root=Path(root),
+        source=inspection.release.source,
+        root=inspection.release.root,
         problems=problems,
         counts=_counts(split_films, inspection.release.boxes),
         films=len(films),
@@ -97,7 +103,7 @@ def print_report(report: CheckReport, console: Console) -> None:
     """Print counts, then problems grouped by kind with the first few of each, then the verdict."""
     if len(report.counts):
         found = len(report.paths)
-        table = Table(title=f"{escape(report.root.name)}: films per split and finding")
+        table = Table(title=f"{escape(report.source.resolve().name)}: films per split and finding")
         for column in ("", *report.counts.columns):
             table.add_column(column, justify="right" if column else "left")
         for name, row in report.counts.iterrows():
@@ -123,7 +129,7 @@ def print_report(report: CheckReport, console: Console) -> None:
 def _unmatched(inspection: Inspection, severity: Literal["error", "warning"]) -> Iterator[Problem]:
     films = inspection.release.films
     for image_id in films.loc[films["path"].eq(""), "image_id"]:
-        yield Problem("missing film", f"{image_id}: no such file under images*/", severity)
+        yield Problem("missing film", f"{image_id}: no such file under {inspection.release.root}", severity)
     for path in inspection.orphans:
         yield Problem("film without a row", f"{path}: the CSV does not name it", severity)
 
@@ -131,7 +137,7 @@ def _unmatched(inspection: Inspection, severity: Literal["error", "warning"]) ->
 def _unlabelled_boxes(inspection: Inspection) -> Iterator[Problem]:
     films, boxes = inspection.release.films, inspection.release.boxes
     row = pd.Index(films["image_id"]).get_indexer(pd.Index(boxes["image_id"]))
-    labels = films[list(FINDINGS)].to_numpy(dtype=bool)
+    labels, _ = label_values(films)
     for image_id, finding, position in zip(boxes["image_id"], boxes["finding"], row, strict=True):
         if not labels[position, FINDINGS.index(finding)]:
             message = f"{image_id}: has a box of {finding} but not the label"
@@ -217,7 +223,8 @@ def _size_problems(paths: np.ndarray, sizes: np.ndarray, originals: np.ndarray) 
 
 
 def _counts(films: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    labels = films[list(FINDINGS)].assign(**{NO_FINDING: ~films[list(FINDINGS)].any(axis=1)})
+    labels = pd.DataFrame(label_values(films)[0], columns=list(FINDINGS), index=films.index)
+    labels[NO_FINDING] = ~labels.any(axis=1)
     per_finding = labels.groupby(films["split"]).sum().T
     by_split = films.groupby("split")["patient_id"]
     totals = pd.DataFrame({"Films": by_split.size(), "Patients": by_split.nunique()}).T

@@ -19,7 +19,8 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
-from clarity_cxr.data.release import BOX_FRAME, find_priors, inspect_release, require_sound, some
+from clarity_cxr.data.manifest import Manifest, inspect_data
+from clarity_cxr.data.release import BOX_FRAME, find_priors, require_sound, some
 from clarity_cxr.data.splits import LOCALIZATION_SEED, VALIDATION_SEED, assign_splits
 from clarity_cxr.data.store import FORMAT_VERSION, PRIORS_SHAPE, FilmStore, ids_digest, open_store
 from clarity_cxr.data.workers import StoreChunk, available_processors, map_unordered, write_chunk
@@ -39,6 +40,7 @@ _MOST_UNREADABLE = 20
 class _Plan:
     """The films to prepare, with their splits, boxes and prior files (None where a film or the release has none)."""
 
+    source: Path
     root: Path
     films: pd.DataFrame
     boxes: pd.DataFrame
@@ -58,12 +60,13 @@ class _OtherInputsError(StoreError):
 
 
 def prepare(
-    release: Path, out: Path, size: int = 224, processes: int | None = None, skip_missing: bool = False
+    release: Path | Manifest, out: Path, size: int = 224, processes: int | None = None, skip_missing: bool = False
 ) -> FilmStore:
-    """Prepare a release's films for training; returns at once if `out` already holds the same store.
+    """Prepare films for training or judging; returns at once if `out` already holds the same store.
 
     Args:
-        release: folder in the NIH layout; a folder `priors/` in it with one PNG per film is packed as well.
+        release: folder in the NIH layout, or a manifest; a folder `priors/` beside the films with one PNG for each is
+            packed as well.
         out: the store's folder, made by this call.
         size: side of the stored films in pixels.
         processes: worker processes; None takes one per processor.
@@ -75,7 +78,7 @@ def prepare(
         StoreError: `out` or `out.partial` holds something else, or another process is at work on it.
         ClarityError: `out` cannot be written.
     """
-    release, out = Path(release), Path(out)
+    out = Path(out)
     if size < 1 or (processes is not None and processes < 1):
         raise StoreError(f"size {size}, processes {processes}: both must be at least 1")
     plan = _plan(release, skip_missing)
@@ -105,26 +108,26 @@ def prepare(
     return open_store(out, size)
 
 
-def _plan(root: Path, skip_missing: bool) -> _Plan:
-    inspection = inspect_release(root)
+def _plan(release: Path | Manifest, skip_missing: bool) -> _Plan:
+    inspection = inspect_data(release)
     require_sound(inspection)
-    films = inspection.release.films
+    films, root, source = inspection.release.films, inspection.release.root, inspection.release.source
     present = films["path"].ne("")
     if not skip_missing:
         hint = "`--skip-missing` leaves them out"
         if not present.all():
             missing = films.loc[~present, "image_id"]
-            raise ReleaseError(f"{root}: {len(missing)} of {len(films)} rows have no film: {some(missing)}; {hint}")
+            raise ReleaseError(f"{source}: {len(missing)} of {len(films)} rows have no film: {some(missing)}; {hint}")
         if inspection.orphans:
             raise ReleaseError(
                 f"{root}: {len(inspection.orphans)} films have no row in the CSV: {some(inspection.orphans)}; {hint}"
             )
     films = films[present].reset_index(drop=True)
     if films.empty:
-        raise ReleaseError(f"{root}: none of the CSV's films is under images*/; expected PNG or JPEG files there")
+        raise ReleaseError(f"{source}: none of the CSV's films is under {root}; expected PNG or JPEG files there")
     boxes = inspection.release.boxes
     boxes = boxes[boxes["image_id"].isin(films["image_id"])].reset_index(drop=True)
-    return _Plan(root, assign_splits(films, boxes), boxes, find_priors(root, films))
+    return _Plan(source, root, assign_splits(films, boxes), boxes, find_priors(root, films))
 
 
 def _inputs_digest(plan: _Plan, size: int) -> str:
@@ -295,7 +298,7 @@ def _write_tables(partial: Path, plan: _Plan, size: int, inputs: str, sizes: dic
         "splits": {split: int(counts.get(split, 0)) for split in ("train", "val", "test")},
         "localization": {half: int(halves.get(half, 0)) for half in ("val", "test")},
         "boxes": len(boxes),
-        "source": plan.root.resolve().name,
+        "source": plan.source.resolve().name,
         "clarity_cxr": importlib.metadata.version("clarity-cxr"),
         "ids_digest": ids_digest(films["image_id"]),
         "film_digest": file_digest(partial / "films.npy"),

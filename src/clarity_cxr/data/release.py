@@ -43,11 +43,19 @@ class Release:
             `age` (years), `sex`, `view`, `path` (relative to `root`, "" where the file is missing), `official`
             ("train_val" or "test") and one bool column per finding.
         boxes: `image_id`, `finding` and half-open `x0, y0, x1, y1` in the 1024 x 1024 frame.
+        table: the manifest, where one describes the films. `films` then has a column `split` too, `official` is "",
+            `patient_id` may be text, `follow_up` and `age` may be NaN, and labels may be missing (undefined).
     """
 
     root: Path
     films: pd.DataFrame
     boxes: pd.DataFrame
+    table: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """What the command line names: the manifest, or the folder."""
+        return self.table or self.root
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ def require_sound(inspection: Inspection) -> None:
     errors = [problem for problem in inspection.problems if problem.severity == "error"]
     if errors:
         more = len(errors) - 1
-        note = f" ({more} more; `clarity check {inspection.release.root}` lists them all)" if more else ""
+        note = f" ({more} more; `clarity check {inspection.release.source}` lists them all)" if more else ""
         raise ReleaseError(errors[0].message + note)
 
 
@@ -148,6 +156,12 @@ def some(items: Iterable[object], total: int | None = None) -> str:
     count = len(listed) if total is None else total
     shown = ", ".join(listed[:_SHOWN])
     return shown if count <= _SHOWN else f"{shown}, ... ({count} in all)"
+
+
+def read_ages(text: pd.Series) -> pd.Series:
+    """Ages in years from `58`, `058Y`, `011M` or `003D`; NaN where the text is none of these."""
+    age = text.str.extract(r"^(\d+(?:\.\d*)?)([YMD]?)$")
+    return pd.to_numeric(age[0]) / age[1].map(_AGE_UNITS_PER_YEAR)
 
 
 def stem_of(name: str) -> str:
@@ -203,8 +217,7 @@ def _read_films(path: Path, problems: list[Problem]) -> tuple[pd.DataFrame, np.n
     if absent:
         raise ReleaseError(f"{path}, line 1: no column {', '.join(map(repr, absent))}; found {', '.join(header)}")
     films = pd.DataFrame({key: rows[header.index(name)].str.strip() for key, name in _TABLE_COLUMNS.items()})
-    age = films["age"].str.extract(r"^(\d+(?:\.\d*)?)([YMD]?)$")
-    films["age"] = pd.to_numeric(age[0]) / age[1].map(_AGE_UNITS_PER_YEAR)
+    films["age"] = read_ages(films["age"])
     for column in ("patient_id", "follow_up"):
         films[column] = pd.to_numeric(films[column], errors="coerce")
     named = films["image_id"].str.lower().str.endswith(FILM_SUFFIXES)

@@ -17,30 +17,32 @@ def assign_splits(films: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     Test is the official test list. Validation is a tenth of *all* films, drawn patient-wise from the official
     train_val list; on the full release that is 11,212 films and leaves 75,312 for training. The test films with boxes
     are halved patient-wise. Patients are drawn in the order of a hash of their id, so neither draw depends on file
-    order; both depend on which patients the release holds.
+    order; both depend on which patients the release holds. Films that have a split already keep it.
 
     Args:
-        films: as `Release.films`; columns `image_id`, `patient_id` and `official` are read.
+        films: as `Release.films`; columns `image_id`, `patient_id`, `official` and, if there, `split` are read.
         boxes: as `Release.boxes`; column `image_id` is read.
     """
-    test = films["official"].eq("test").to_numpy()
     patients = films["patient_id"].to_numpy()
-    validation = _draw_patients(patients[~test], round(VALIDATION_SHARE * len(films)), VALIDATION_SEED)
+    if "split" not in films:
+        films = films.assign(split=_official_splits(films["official"].eq("test").to_numpy(), patients))
+    test = films["split"].eq("test").to_numpy()
     boxed = films["image_id"].isin(boxes["image_id"]).to_numpy() & test
     halved = _draw_patients(patients[boxed], round(boxed.sum() / 2), LOCALIZATION_SEED)
-    in_validation = films["patient_id"].isin(validation).to_numpy()
     in_half = films["patient_id"].isin(halved).to_numpy()
-    return films.assign(
-        split=np.select([test, in_validation], ["test", "val"], "train"),
-        localization=np.select([boxed & in_half, boxed], ["val", "test"], ""),
-    )
+    return films.assign(localization=np.select([boxed & in_half, boxed], ["val", "test"], ""))
 
 
-def patients_across(films: pd.DataFrame, column: str) -> list[int]:
+def _official_splits(test: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    validation = _draw_patients(patients[~test], round(VALIDATION_SHARE * len(test)), VALIDATION_SEED)
+    return np.select([test, np.isin(patients, validation)], ["test", "val"], "train")
+
+
+def patients_across(films: pd.DataFrame, column: str) -> list[int | str]:
     """Ids of the patients whose films have more than one non-empty value in `column`, in ascending order."""
     present = films[films[column].ne("")]
     values = present.groupby("patient_id")[column].nunique()
-    return [int(patient) for patient in values.index[values > 1]]
+    return values.index[values > 1].tolist()
 
 
 def _draw_patients(patients: np.ndarray, target: int, seed: str) -> np.ndarray:
@@ -52,7 +54,7 @@ def _draw_patients(patients: np.ndarray, target: int, seed: str) -> np.ndarray:
         seed: name of the draw; another name gives an independent order.
     """
     unique, counts = np.unique(patients, return_counts=True)
-    order = np.argsort([_hash(seed, int(patient)) for patient in unique], kind="stable")
+    order = np.argsort([_hash(seed, patient) for patient in unique], kind="stable")
     unique, counts = unique[order], counts[order]
     drawn = np.cumsum(counts) <= target
     missing = target - int(counts[drawn].sum())
@@ -69,5 +71,5 @@ def _draw_patients(patients: np.ndarray, target: int, seed: str) -> np.ndarray:
     return unique[drawn]
 
 
-def _hash(seed: str, patient: int) -> int:
+def _hash(seed: str, patient: object) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{patient}".encode(), digest_size=8).digest(), "little")

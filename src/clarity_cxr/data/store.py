@@ -34,7 +34,7 @@ class FilmStore:
         films: (n, S, S) uint8, read-only memory map.
         priors: (n, 4, 128, 16) uint8, read-only memory map of bit-packed masks in the order of `PRIORS`, or None.
         index: one row per film: the columns of `Release.films` except `path`, then `split`, `localization`, and `width`
-            and `height` of the original file in pixels.
+            and `height` of the original file in pixels. A finding whose label is undefined for some films is nullable.
         boxes: `row` (position in `films`), `image_id`, `finding`, and half-open `x0, y0, x1, y1` as fractions of the
             film's width and height.
     """
@@ -87,8 +87,18 @@ class FilmStore:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(n, 14) bool in the order of `FINDINGS`."""
-        return self.index[list(FINDINGS)].to_numpy(dtype=bool)
+        """(n, 14) bool in the order of `FINDINGS`; False where the label is undefined."""
+        return label_values(self.index)[0]
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """(n, 14) bool, False where the data set does not say whether the film shows the finding."""
+        return label_values(self.index)[1]
+
+    @cached_property
+    def patients(self) -> np.ndarray:
+        """(n,) id of each film's patient, int64, or text where the data set's ids are not all numbers."""
+        return patient_ids(self.index)
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -133,6 +143,18 @@ def open_store(path: Path, size: int | None = None) -> FilmStore:
             f"prepare a store with --size {size} or change the configured image size"
         )
     return FilmStore(path)
+
+
+def label_values(films: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 14) bool labels of films, False where undefined, and (n, 14) bool whether each is defined."""
+    labels = films[list(FINDINGS)]
+    return labels.eq(True).fillna(False).to_numpy(dtype=bool), labels.notna().to_numpy()
+
+
+def patient_ids(films: pd.DataFrame) -> np.ndarray:
+    """(n,) `patient_id` of films as int64, or as text."""
+    ids = films["patient_id"].to_numpy()
+    return ids.astype(np.int64 if np.issubdtype(ids.dtype, np.integer) else np.str_)
 
 
 def augmentation_keys(image_ids: pd.Series) -> np.ndarray:
