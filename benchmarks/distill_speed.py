@@ -30,7 +30,7 @@ from clarity_cxr.files import file_digest, write_json
 from clarity_cxr.models import create_model
 from clarity_cxr.models.teacher import create_teacher, save_teacher
 from clarity_cxr.training.batches import TrainingFilms
-from clarity_cxr.training.config import LossConfig, OptimizationConfig
+from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.recipe import ClarityRecipe
 from model import finish, interleaved, ratio_row
 from record import record
@@ -102,7 +102,7 @@ def step_row(source: LogitSource, store: LogitStore, options: argparse.Namespace
     """A step with targets from the store against one with the teacher run online, on the same augmented films."""
     student = create_model(options.student).train()
     optimization = OptimizationConfig(learning_rate=1e-5)
-    recipe = ClarityRecipe(student, source.films, source.augmentation, LossConfig(), optimization, 1, seed=0)
+    recipe = ClarityRecipe(student, source.films, source.augmentation, LossConfig(), optimization, 1, RunConfig())
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5, fused=True)
     with_logits, without = TrainingFilms(source.films, logits=store), TrainingFilms(source.films)
     index = (0, source.rows[: options.batch])

@@ -16,7 +16,7 @@ from clarity_cxr.data.store import FilmStore
 from clarity_cxr.distill.store import LogitStore
 from clarity_cxr.models import create_model, load_checkpoint
 from clarity_cxr.training.batches import TrainingFilms
-from clarity_cxr.training.config import LossConfig, OptimizationConfig
+from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.objective import loss_components
 from clarity_cxr.training.recipe import ClarityRecipe
 
@@ -111,9 +111,11 @@ def test_targets_are_the_stored_probabilities_of_each_film(logits: LogitStore, p
     torch.manual_seed(0)
     options = {"width": 32, "heads": 2, "depth": 2, "attention_blocks": 1, "token_blocks": 1}
     model = create_model("clarity_t8_64", **options).train()
-    recipe = ClarityRecipe(model, phantom_store, AugmentationConfig(), LossConfig(), OptimizationConfig(), 1, seed=7)
+    recipe = ClarityRecipe(
+        model, phantom_store, AugmentationConfig(), LossConfig(), OptimizationConfig(), 1, RunConfig(seed=7)
+    )
     films = batch["films"].unsqueeze(1).float() / 255
-    components = recipe.components(films, None, batch)
+    components = recipe.components(films, None, batch["labels"], batch["teacher_logits"])
     targets = torch.from_numpy(stored.astype(np.float32)).sigmoid()
     expected = loss_components(model(model.preprocess(films)), batch["labels"], targets, None, LossConfig())
     for name, value in expected.items():

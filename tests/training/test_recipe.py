@@ -9,7 +9,7 @@ from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import TrainingError
 from clarity_cxr.models import create_model
 from clarity_cxr.training.batches import TrainingFilms
-from clarity_cxr.training.config import LossConfig, OptimizationConfig
+from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.recipe import ClarityRecipe, cosine_with_warmup, parameter_groups
 
 SMALL = {"width": 32, "heads": 2, "depth": 2, "attention_blocks": 1, "token_blocks": 1}
@@ -18,7 +18,7 @@ SMALL = {"width": 32, "heads": 2, "depth": 2, "attention_blocks": 1, "token_bloc
 def make_recipe(store: FilmStore) -> ClarityRecipe:
     torch.manual_seed(0)
     model = create_model("clarity_t8_64", **SMALL).train()
-    return ClarityRecipe(model, store, AugmentationConfig(), LossConfig(), OptimizationConfig(), 10, seed=3)
+    return ClarityRecipe(model, store, AugmentationConfig(), LossConfig(), OptimizationConfig(), 10, RunConfig(seed=3))
 
 
 def test_no_decay_on_norms_biases_tokens_and_positions() -> None:

@@ -54,8 +54,16 @@ def evaluate(
         seed=seed,
     )
     console = Console()
-    if is_teacher(checkpoint):
-        console.print(classification_table(evaluate_teacher(checkpoint, store, out, options)))
+    teacher = is_teacher(checkpoint)
+    result = (
+        evaluate_teacher(checkpoint, store, out, options)
+        if teacher
+        else run(checkpoint, store, out, options, predictions)
+    )
+    if not result:
+        return
+    if teacher:
+        console.print(classification_table(result))
     else:
-        print_tables(run(checkpoint, store, out, options, predictions), console)
+        print_tables(result, console)
     console.print(f"Written to {out / RESULT_FILE}", soft_wrap=True)

@@ -34,8 +34,11 @@ def train(
     import logging
     import warnings
 
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     from clarity_cxr.training.train import train as train_model
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning", message=".*(LeafSpec|logging interval|not resumable).*")
-    print(train_model(store, out, model, augmentation, loss, optimization, run, distill))
+    best = train_model(store, out, model, augmentation, loss, optimization, run, distill)
+    rank_zero_only(print)(best)

@@ -110,8 +110,16 @@ def augment(
         raise ValueError(
             f"expected films (B, S, S) uint8 or (B, 1, S, S) float, got {tuple(films.shape)} {films.dtype}"
         )
+    return augment_by_state(films, film_states(keys.to(films.device), epoch, seed), config, priors)
+
+
+@torch.no_grad()
+def augment_by_state(
+    films: Tensor, states: Tensor, config: AugmentationConfig, priors: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """`augment` with the draws' (B,) int64 `film_states` made beforehand, so that no argument changes with the epoch."""
+    size = films.shape[-1]
     white = 255.0 if films.dtype == torch.uint8 else 1.0
-    states = film_states(keys.to(films.device), epoch, seed)
     uniforms = stream_uniforms(states)
     values = films.reshape(-1, 1, size, size).float()
     if config.rotation_degrees or config.crop_scale != (1.0, 1.0):

@@ -13,5 +13,5 @@ def unpack_priors(packed: Tensor) -> Tensor:
     Returns:
         (B, 4, 128, 128) bool on the same device.
     """
-    bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=packed.device)
-    return (packed.unsqueeze(-1) & bits).ne(0).flatten(-2)
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return (packed.unsqueeze(-1) >> shifts).bitwise_and_(1).bool().flatten(-2)

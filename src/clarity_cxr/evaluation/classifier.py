@@ -16,6 +16,7 @@ from clarity_cxr.files import file_digest, write_json
 from clarity_cxr.findings import FINDINGS
 from clarity_cxr.models.device import usable_device
 from clarity_cxr.models.teacher import Teacher, load_teacher, read_teacher_provenance
+from clarity_cxr.processes import joined_processes, own_share, process_rank, sum_over_processes
 
 
 def teacher_probabilities(
@@ -27,7 +28,7 @@ def teacher_probabilities(
     batch_size: int = 64,
     bfloat16: bool = False,
 ) -> NDArray[np.float32]:
-    """Probabilities (n, 14) of films as they are stored, without augmentation.
+    """Probabilities (n, 14) of films as they are stored, without augmentation; processes share the films.
 
     Args:
         teacher: run in eval mode and left in the mode it came in; moved to `device`.
@@ -39,16 +40,18 @@ def teacher_probabilities(
     """
     was_training = teacher.training
     teacher.to(device).eval()
-    probabilities = np.empty((len(rows), len(FINDINGS)), dtype=np.float32)
+    probabilities = np.zeros((len(rows), len(FINDINGS)), dtype=np.float32)
+    share = own_share(len(rows))
     try:
-        for start in range(0, len(rows), batch_size):
-            films = torch.from_numpy(store.films[rows[start : start + batch_size]]).to(device)
+        for start in range(0, len(share), batch_size):
+            at = share[start : start + batch_size]
+            films = torch.from_numpy(store.films[rows[at]]).to(device)
             with torch.no_grad(), torch.autocast(films.device.type, torch.bfloat16, enabled=bfloat16):
                 logits = teacher(teacher.preprocess(films))
-            probabilities[start : start + batch_size] = logits.float().sigmoid().cpu().numpy()
+            probabilities[at] = logits.float().sigmoid().cpu().numpy()
     finally:
         teacher.train(was_training)
-    return probabilities
+    return sum_over_processes(probabilities, device)
 
 
 def evaluate_teacher(checkpoint: Path, store: Path, out: Path, options: EvaluationOptions) -> dict[str, Any]:
@@ -62,24 +65,26 @@ def evaluate_teacher(checkpoint: Path, store: Path, out: Path, options: Evaluati
 
     Returns:
         The content of `evaluation.json`: `macro_auc`, `findings_in_mean`, `intervals` and `per_finding` as of a
-        CLARiTy, and where they come from.
+        CLARiTy, and where they come from. Of several processes, all but the first return nothing.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
         StoreError: the store cannot be used, or is of another size.
         ClarityError: the device is not there, or the result cannot be written.
     """
-    device = usable_device(options.device)
+    usable_device(options.device)
     teacher = load_teacher(checkpoint)
     films = open_store(store, size=teacher.config.image_size)
     rows = films.rows("test")
-    probabilities = teacher_probabilities(
-        teacher, films, rows, device=device, batch_size=options.batch_size, bfloat16=options.bfloat16
-    )
-    patients = films.index["patient_id"].to_numpy()[rows]
-    scores = summarise_classification(
-        probabilities, films.labels[rows], patients, draw_patients(patients, options.replicates, options.seed)
-    )
+    with joined_processes(options.device) as device:
+        probabilities = teacher_probabilities(
+            teacher, films, rows, device=device, batch_size=options.batch_size, bfloat16=options.bfloat16
+        )
+        if process_rank() > 0:
+            return {}
+    patients = films.patients[rows]
+    draws = draw_patients(patients, options.replicates, options.seed)
+    scores = summarise_classification(probabilities, films.labels[rows], patients, draws, films.labelled[rows])
     result = plain(
         {
             "macro_auc": scores.macro,

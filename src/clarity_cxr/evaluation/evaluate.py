@@ -16,6 +16,7 @@ from clarity_cxr.evaluation.summary import plain
 from clarity_cxr.files import atomic_path, file_digest, write_json
 from clarity_cxr.models import Checkpoint, load_checkpoint
 from clarity_cxr.models.device import usable_device
+from clarity_cxr.processes import joined_processes, process_rank
 
 RESULT_FILE = "evaluation.json"
 PREDICTIONS_FILE = "evaluation_predictions.npz"
@@ -40,7 +41,8 @@ def evaluate(
             again; None runs the model.
 
     Returns:
-        The content of `evaluation.json`.
+        The content of `evaluation.json`. Processes that `torchrun` started share the films; all but the first return
+        nothing.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -53,7 +55,12 @@ def evaluate(
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
-    predicted = _predict(loaded, films, options) if predictions is None else load_predictions(predictions, films)
+    with joined_processes(options.device) as device:
+        predicted = (
+            _predict(loaded, films, options, device) if predictions is None else load_predictions(predictions, films)
+        )
+        if process_rank() > 0:
+            return {}
     scored = score(predicted, films, loaded.model.config.grid, options, loaded.metadata.calibration)
     result = {
         **scored.figures,
@@ -75,14 +82,14 @@ def evaluate(
     return result
 
 
-def _predict(checkpoint: Checkpoint, films: FilmStore, options: EvaluationOptions) -> Predictions:
+def _predict(checkpoint: Checkpoint, films: FilmStore, options: EvaluationOptions, device: torch.device) -> Predictions:
     return predict_store(
         checkpoint.model,
         films,
         np.concatenate([films.rows("val"), films.rows("test")]),
         map_rows=np.concatenate([films.localization_rows("val"), films.localization_rows("test")]),
         mean_rows=np.union1d(films.rows("val"), films.localization_rows("val")),
-        device=options.device,
+        device=device,
         batch_size=options.batch_size,
         bfloat16=options.bfloat16,
     )

@@ -16,6 +16,7 @@ from clarity_cxr.files import atomic_path
 from clarity_cxr.findings import BOXED_INDICES, FINDINGS
 from clarity_cxr.localization.heatmaps import masked_attention
 from clarity_cxr.models import Clarity
+from clarity_cxr.processes import own_share, process_rank, sum_over_processes
 from clarity_cxr.progress import progress_bar
 
 
@@ -62,9 +63,10 @@ def save_predictions(path: Path, predictions: Predictions, store: FilmStore) -> 
         np.savez(
             temporary,
             image_id=films["image_id"].to_numpy(dtype=np.str_),
-            patient_id=films["patient_id"].to_numpy(dtype=np.int64),
+            patient_id=store.patients[predictions.rows],
             split=films["split"].to_numpy(dtype=np.str_),
             labels=store.labels[predictions.rows],
+            labelled=store.labelled[predictions.rows],
             **asdict(predictions),
         )
 
@@ -107,7 +109,7 @@ def predict_store(
     bfloat16: bool = False,
     progress: bool = True,
 ) -> Predictions:
-    """Run the model over films of a store, one batch in memory at a time.
+    """Run the model over films of a store, one batch in memory at a time, shared among processes if there are several.
 
     Args:
         model: a model in any mode; it is run in eval mode and left in the mode it came in.
@@ -121,24 +123,26 @@ def predict_store(
         progress: show a progress bar.
 
     Returns:
-        The predictions, on the CPU.
+        The predictions of all processes, on the CPU and in each of them.
     """
     rows, map_rows, mean_rows = np.unique(np.concatenate([rows, map_rows, mean_rows])), np.unique(map_rows), mean_rows
     with_maps = np.isin(rows, np.concatenate([map_rows, mean_rows]))
     in_mean = np.isin(rows, mean_rows)[:, None] & store.labels[rows][:, list(BOXED_INDICES)]
     keep = np.isin(rows, map_rows)
     grid = model.config.grid
-    probabilities = np.empty((len(rows), len(FINDINGS)), dtype=np.float32)
-    maps = np.empty((len(map_rows), len(BOXED_INDICES), grid, grid), dtype=np.float32)
+    probabilities = np.zeros((len(rows), len(FINDINGS)), dtype=np.float32)
+    maps = np.zeros((len(map_rows), len(BOXED_INDICES), grid, grid), dtype=np.float32)
     sums = np.zeros((len(BOXED_INDICES), grid, grid))
     batches = _forward_batches(model, store, rows, with_maps, torch.device(device), batch_size, bfloat16)
-    with progress_bar("Predicting", len(rows)) if progress else nullcontext(lambda count: None) as advance:
+    shown = progress and process_rank() == 0
+    with progress_bar("Predicting", len(own_share(len(rows)))) if shown else nullcontext(lambda count: None) as advance:
         for at, batch_probabilities, batch_maps in batches:
             probabilities[at] = batch_probabilities
             if batch_maps is not None:
                 maps[np.searchsorted(map_rows, rows[at[keep[at]]])] = batch_maps[keep[at]]
                 sums += np.einsum("bc,bchw->chw", in_mean[at], _scale_on_grid(batch_maps), dtype=np.float64)
             advance(len(at))
+    probabilities, maps, sums = (sum_over_processes(array, device) for array in (probabilities, maps, sums))
     counts = in_mean.sum(axis=0)
     mean_maps = (sums / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
     return Predictions(rows, probabilities, map_rows, maps, mean_maps, counts)
@@ -160,6 +164,7 @@ def _forward_batches(
     try:
         for wanted in (False, True):
             group = np.flatnonzero(with_maps == wanted)
+            group = group[own_share(len(group))]
             for start in range(0, len(group), batch_size):
                 at = group[start : start + batch_size]
                 films = torch.from_numpy(store.films[rows[at]]).to(device)

@@ -4,6 +4,7 @@ Regions may be given once per finding, (B, C, H, W), or once per distinct prior,
 `region_of_finding`, the region of each of the C findings. The second form costs R distance transforms, not C.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -211,7 +212,7 @@ def anatomy_losses(
     regions = resample_regions(_masks(priors), size)
     weights = region_similarity_weights(regions, similarity_form, region_of_finding)
     require_same_shape(weights=weights, heatmaps=heatmaps[:, :, 0, 0])
-    index = list(region_of_finding)
+    index = _region_index(regions, region_of_finding)
     outside = _outside(regions).to(heatmaps.dtype)
     maps = torch.stack((_distances(regions).to(heatmaps.dtype), outside))
     distances, coarse_outside = _transposed_resampling(maps, heatmaps.shape[-2:])
@@ -266,13 +267,21 @@ def _masks(regions: Tensor) -> Tensor:
     return regions if regions.dtype == torch.bool else regions >= 0.5
 
 
-def _region_index(regions: Tensor, region_of_finding: Sequence[int] | None) -> list[int] | slice:
-    return slice(None) if region_of_finding is None else list(region_of_finding)
+def _region_index(regions: Tensor, region_of_finding: Sequence[int] | None) -> Tensor | slice:
+    if region_of_finding is None:
+        return slice(None)
+    return _device_index(tuple(region_of_finding), regions.device)
+
+
+@functools.cache
+def _device_index(index: tuple[int, ...], device: torch.device) -> Tensor:
+    """Made once: each copy to a GPU would wait for it."""
+    return torch.tensor(index, device=device)
 
 
 def _fit(
     heatmaps: Tensor, regions: Tensor, region_of_finding: Sequence[int] | None, weights: Tensor | None
-) -> tuple[Tensor, list[int] | slice, Tensor]:
+) -> tuple[Tensor, Tensor | slice, Tensor]:
     """Checked bool masks (B, R, H, W), the index that expands R to C, and weights (B, C)."""
     findings = regions.shape[1] if region_of_finding is None else len(region_of_finding)
     expected = (regions.shape[0], findings, *regions.shape[2:])

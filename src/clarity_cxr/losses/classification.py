@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clarity_cxr.losses.precision import full_precision, require_same_shape
+from clarity_cxr.processes import process_count
 
 Reduction = Literal["mean", "sum"]
 
@@ -68,7 +69,7 @@ def _label_counts(labels: Tensor) -> Tensor:
     hard = labels if labels.dtype == torch.bool else labels >= 0.5
     positives = hard.sum(dtype=torch.float64)
     counts = torch.stack((positives, hard.numel() - positives))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if process_count() > 1:
         torch.distributed.all_reduce(counts)
     return counts
 

@@ -7,22 +7,30 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from clarity_cxr.models.config import BackgroundNorm, MaskGradient, ModelConfig
+from clarity_cxr.models.global_batch_norm import GlobalBatchNorm2d
 
 EXPANSION = 2
 
 
 class FusedInverseBottleneck(nn.Module):
-    """3x3 convolution to r times the channels, BN, SiLU, 1x1 convolution, BN; residual if widths match (Figure 8)."""
+    """3x3 convolution to r times the channels, BN, SiLU, 1x1 convolution, BN; residual if widths match (Figure 8).
+
+    The convolutions' biases stay zero: the batch norms cancel them, and their gradients are rounding errors, which
+    AdamW would scale up to full steps, different ones on every device.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         hidden = EXPANSION * inputs
         self.expand = nn.Conv2d(inputs, hidden, 3, padding=1)
-        self.expand_norm = nn.BatchNorm2d(hidden)
+        self.expand_norm = GlobalBatchNorm2d(hidden)
         self.act = nn.SiLU()
         self.reduce = nn.Conv2d(hidden, outputs, 1)
-        self.reduce_norm = nn.BatchNorm2d(outputs)
+        self.reduce_norm = GlobalBatchNorm2d(outputs)
         self.residual = inputs == outputs
+        for convolution in (self.expand, self.reduce):
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias).requires_grad_(False)
 
     def forward(self, x: Tensor, running_statistics: bool = False) -> Tensor:
         """(B, inputs, N, N) to (B, outputs, N, N).

@@ -58,10 +58,11 @@ class Teacher(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.head_dropout), classifier)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def preprocess(self, films: Tensor) -> Tensor:
         """Grey films, uint8 (B, S, S) or float (B, 1, S, S) in [0, 1], to (B, 3, S, S) float32, normalised."""
-        return network_input(films, self.mean, self.std)
+        return network_input(films, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of images (B, 3, S, S), normalised."""

@@ -8,6 +8,7 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.layers.weight_init import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clarity_cxr.models.config import ModelConfig
 from clarity_cxr.models.dropout import use_cheap_dropout
@@ -103,6 +104,7 @@ class ClassTokenTransformer(nn.Module):
             for rate in rates
         )
         use_cheap_dropout(self.blocks)
+        self.grad_checkpointing = False
         self.norm = norm_layer(config.width)
         self.initialize()
 
@@ -118,6 +120,10 @@ class ClassTokenTransformer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only the blocks' inputs for the backward pass and compute the rest again; timm's name for it."""
+        self.grad_checkpointing = enable
 
     def forward(self, images: Tensor, return_tokens: bool = False, return_attention: bool = False) -> BackboneOutput:
         """Run the blocks.
@@ -136,6 +142,8 @@ class ClassTokenTransformer(nn.Module):
             if return_attention and index >= config.depth - config.attention_blocks:
                 tokens, rows = _block_with_class_rows(block, tokens, classes)
                 kept_rows.append(rows)
+            elif self.grad_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
                 tokens = block(tokens)
             if return_tokens and index >= config.depth - config.token_blocks:

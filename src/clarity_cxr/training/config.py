@@ -53,7 +53,7 @@ class OptimizationConfig:
 
     Args:
         epochs: passes over the training films.
-        batch_size: films per optimizer step.
+        batch_size: films per optimizer step, of all processes together.
         learning_rate: peak learning rate, reached after the warm-up.
         layer_decay: factor on the learning rate from one block to the one below it; below 1 it keeps pretrained
             features in runs on few films.
@@ -78,7 +78,14 @@ class RunConfig:
     Args:
         seed: keys initial weights, film order, augmentation and dropout.
         accelerator: Lightning accelerator: `auto`, `cpu`, `cuda`.
+        devices: processes on this machine, each with a device of its own.
+        nodes: machines, for runs that `torchrun` or SLURM starts on each of them.
         precision: `bf16-mixed` autocasts the model (losses stay float32); `32-true` does not.
+        compile: compile the step, from augmentation to loss, with `torch.compile`.
+        activation_checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again: less
+            memory, about a third more arithmetic.
+        films_on_device: keep the training films in the device's memory: `auto` on a GPU where they take at most half of
+            what is free.
         workers: processes that read batches ahead; 0 reads in the training process.
         validation_every: epochs between validations; the last epoch is always validated.
         checkpoint_steps: steps between resume points within an epoch; 0 keeps them at epoch ends only.
@@ -87,7 +94,12 @@ class RunConfig:
 
     seed: int = 0
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    nodes: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    films_on_device: Literal["auto", "always", "never"] = "auto"
     workers: int = 0
     validation_every: int = 1
     checkpoint_steps: int = 0

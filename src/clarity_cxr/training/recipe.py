@@ -1,29 +1,33 @@
 """One training step of CLARiTy, or of a teacher, as a Lightning module, read from top to bottom."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from clarity_cxr.data.augmentation import AugmentationConfig, augment
+from clarity_cxr.data.augmentation import AugmentationConfig, augment_by_state, film_states
 from clarity_cxr.data.priors import unpack_priors
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import ConfigError, TrainingError
 from clarity_cxr.models import Clarity
 from clarity_cxr.models.teacher import Teacher
-from clarity_cxr.training.batches import Batch
-from clarity_cxr.training.config import LossConfig, OptimizationConfig
+from clarity_cxr.training.batches import Batch, DeviceFilms
+from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.objective import classification_loss, combined_loss, loss_components
 
 NO_DECAY = ("class_tokens", "positions", "cls_token", "pos_embed")
+LOOK_EVERY = 20
+"""Steps on a GPU between two looks at whether the losses are finite."""
 
 
 class FilmRecipe(L.LightningModule):
     """Augment on the device, forward, loss, AdamW.
 
-    Every random draw of a step is a function of (seed, step), so a resumed run repeats an uninterrupted one exactly.
+    Every random draw of a step is a function of (seed, step, process), so a resumed run repeats an uninterrupted one
+    exactly. A step on a GPU never waits for it: whether losses were finite is asked every `LOOK_EVERY` steps, at
+    the end of an epoch, and before a resume point is written.
 
     Args:
         model: what to train.
@@ -32,7 +36,8 @@ class FilmRecipe(L.LightningModule):
         loss: weights and options of the losses.
         optimization: AdamW and its schedule.
         steps_per_epoch: optimizer steps in one epoch.
-        seed: run seed.
+        run: seed, compilation and activation checkpointing.
+        resident: the films, if they are in the device's memory.
     """
 
     def __init__(
@@ -43,7 +48,8 @@ class FilmRecipe(L.LightningModule):
         loss: LossConfig,
         optimization: OptimizationConfig,
         steps_per_epoch: int,
-        seed: int,
+        run: RunConfig,
+        resident: DeviceFilms | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,11 +58,17 @@ class FilmRecipe(L.LightningModule):
         self.loss = loss
         self.optimization = optimization
         self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
+        self.seed = run.seed
+        self.resident = resident
+        self.unseen: list[_Step] = []
+        self.compute = torch.compile(self._compute, dynamic=False) if run.compile else self._compute
+        if run.activation_checkpointing:
+            backbone: Any = model.backbone
+            backbone.set_grad_checkpointing(True)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key this step's dropout."""
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) % 2**63)
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step + self.global_rank * 0x9E3779B97F4A7C15) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Loss and components of one batch.
@@ -64,26 +76,52 @@ class FilmRecipe(L.LightningModule):
         Raises:
             TrainingError: the loss is not finite; names the films.
         """
-        packed = batch.get("priors")
-        priors = None if packed is None else unpack_priors(packed)
-        films, priors = augment(
-            batch["films"], batch["keys"], batch["epoch"], self.seed, self.augmentation, priors=priors
+        if self.resident is not None:
+            batch = self.resident.fill(batch)
+        states = film_states(batch["keys"], batch["epoch"], self.seed)
+        loss, components = self.compute(
+            batch["films"], states, batch.get("priors"), batch["labels"], batch.get("teacher_logits")
         )
-        components = self.components(films, priors, batch)
-        loss = combined_loss(components, self.loss)
-        if not torch.isfinite(loss):
-            raise TrainingError(self._explain(components, batch["rows"]))
-        return {"loss": loss, "components": {"total": loss.detach()} | {k: v.detach() for k, v in components.items()}}
+        components = {name: value.detach() for name, value in components.items()}
+        self.unseen.append(_Step(self.global_step, batch["rows"], loss.detach(), components))
+        last = batch_idx + 1 == self.steps_per_epoch
+        if self.device.type == "cpu" or len(self.unseen) >= LOOK_EVERY or last:
+            self.require_finite()
+        return {"loss": loss, "components": {"total": loss.detach()} | components}
 
-    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+    def _compute(
+        self, films: Tensor, states: Tensor, packed: Tensor | None, labels: Tensor, teacher_logits: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        priors = None if packed is None else unpack_priors(packed)
+        films, priors = augment_by_state(films, states, self.augmentation, priors)
+        components = self.components(films, priors, labels, teacher_logits)
+        return combined_loss(components, self.loss), components
+
+    def require_finite(self) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        steps, self.unseen = self.unseen, []
+        if steps and not torch.stack([step.loss for step in steps]).isfinite().all():
+            raise TrainingError(self._explain(next(step for step in steps if not step.loss.isfinite())))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Never leave a resume point from which the run could not go on."""
+        self.require_finite()
+
+    def components(
+        self, films: Tensor, priors: Tensor | None, labels: Tensor, teacher_logits: Tensor | None
+    ) -> dict[str, Tensor]:
         """Every loss of augmented films (B, 1, S, S) with priors (B, R, H, W) under its paper name, unweighted."""
         raise NotImplementedError
 
-    def _explain(self, components: dict[str, Tensor], rows: Tensor) -> str:
-        ids = self.store.index["image_id"].to_numpy()[rows.cpu().numpy()]
-        values = ", ".join(f"L_{name} = {value.item():.4g}" for name, value in components.items())
+    def _explain(self, step: "_Step") -> str:
+        ids = self.store.index["image_id"].to_numpy()[step.rows.cpu().numpy()]
+        values = ", ".join(f"L_{name} = {value.item():.4g}" for name, value in step.components.items())
         return (
-            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): {values}. "
+            f"the loss is not finite at step {step.number} (epoch {step.number // self.steps_per_epoch}): {values}. "
             f"Films of the batch: {', '.join(ids)}. The last resume point is intact; look at these films, lower "
             "optimization.learning_rate or use run.precision: 32-true"
         )
@@ -104,20 +142,32 @@ class FilmRecipe(L.LightningModule):
 class ClarityRecipe(FilmRecipe):
     """Eq. 18; where the batch has a teacher's logits, their sigmoid is the target of the classification losses."""
 
-    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+    def components(
+        self, films: Tensor, priors: Tensor | None, labels: Tensor, teacher_logits: Tensor | None
+    ) -> dict[str, Tensor]:
         """See `FilmRecipe.components`."""
-        labels = batch["labels"]
-        targets = batch["teacher_logits"].sigmoid() if "teacher_logits" in batch else labels
+        targets = labels if teacher_logits is None else teacher_logits.sigmoid()
         return loss_components(self.model(self.model.preprocess(films)), labels, targets, priors, self.loss)
 
 
 class TeacherRecipe(FilmRecipe):
     """Eq. 3 on the teacher's logits."""
 
-    def components(self, films: Tensor, priors: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+    def components(
+        self, films: Tensor, priors: Tensor | None, labels: Tensor, teacher_logits: Tensor | None
+    ) -> dict[str, Tensor]:
         """See `FilmRecipe.components`."""
         logits = self.model(self.model.preprocess(films))
-        return {"CLS": classification_loss(logits, batch["labels"], batch["labels"], self.loss)}
+        return {"CLS": classification_loss(logits, labels, labels, self.loss)}
+
+
+class _Step(NamedTuple):
+    """What is needed to say which step went wrong."""
+
+    number: int
+    rows: Tensor
+    loss: Tensor
+    components: dict[str, Tensor]
 
 
 def parameter_groups(model: nn.Module, options: OptimizationConfig) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def _select_teacher(
 ) -> Selection:
     rows = films.rows("val")
     probabilities = teacher_probabilities(teacher, films, rows, device=device, batch_size=batch_size, bfloat16=bfloat16)
-    auc = macro_auc(probabilities, films.labels[rows]).value
+    auc = macro_auc(probabilities, films.labels[rows], films.labelled[rows]).value
 
     def save(path: Path, provenance: Mapping[str, Any]) -> None:
         save_teacher(path, teacher, provenance)

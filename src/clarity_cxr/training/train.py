@@ -8,8 +8,10 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from clarity_cxr.anatomy.store_priors import verify_priors
 from clarity_cxr.data.augmentation import AugmentationConfig
@@ -20,13 +22,14 @@ from clarity_cxr.errors import ConfigError, TrainingError
 from clarity_cxr.files import atomic_path, output_errors
 from clarity_cxr.models import Clarity, ModelOptions, create_model
 from clarity_cxr.models.teacher import Teacher, create_teacher, is_teacher_name, weights_licence
-from clarity_cxr.training.batches import EpochBatches, TrainingFilms, training_loader
+from clarity_cxr.training.batches import DeviceFilms, EpochBatches, TrainingFilms, resident_bytes, training_loader
 from clarity_cxr.training.callbacks import BEST_WEIGHTS, RESUME_POINT, EpochMetrics, ResumePoints
 from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.recipe import ClarityRecipe, TeacherRecipe
 from clarity_cxr.training.selection import select
 
 CONFIG = "config.yaml"
+PLACE = ("accelerator", "devices", "nodes", "workers", "films_on_device", "compile", "activation_checkpointing")
 
 
 def train(
@@ -64,6 +67,7 @@ def train(
     L.seed_everything(run.seed, verbose=False)
     learner = _create(model)
     films = open_store(store, size=learner.config.image_size)
+    films.require_labels("train")
     is_student = isinstance(learner, Clarity)
     logits = None if distill is None else _open_logits(distill, learner, films, augmentation, run.seed, optimization)
     settings = _settings(model, augmentation, loss, optimization, run) | {
@@ -78,21 +82,19 @@ def train(
     _announce(films, learner, loss, logits)
     if model.weights is not None and not is_student:
         settings["weights_licence"] = weights_licence(model.name, model.weights)
-        print(settings["weights_licence"], flush=True)
+        _say(settings["weights_licence"])
 
     resume_point = out / RESUME_POINT
     first_step = 0
     if resume_point.is_file():
         first_step = torch.load(resume_point, map_location="cpu", weights_only=True)["global_step"]
-        print(f"continuing {out} at step {first_step}", flush=True)
-    batches = EpochBatches(films, optimization.batch_size, run.seed, first_step)
-    recipe = (ClarityRecipe if is_student else TeacherRecipe)(
-        learner, films, augmentation, loss, optimization, batches.steps, run.seed
-    )
+        _say(f"continuing {out} at step {first_step}")
     trainer = L.Trainer(
         max_epochs=optimization.epochs,
         accelerator=run.accelerator,
-        devices=1,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        strategy="auto" if run.devices * run.nodes == 1 else DDPStrategy(static_graph=True),
         precision=run.precision,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         callbacks=[
@@ -105,19 +107,40 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    loader = training_loader(
-        TrainingFilms(films, priors=is_student, logits=logits),
-        batches,
-        run.workers,
-        pin_memory=trainer.strategy.root_device.type == "cuda",
+    batches = EpochBatches(
+        films, optimization.batch_size, run.seed, first_step, trainer.global_rank, trainer.world_size
     )
+    device = trainer.strategy.root_device
+    batch_films = TrainingFilms(films, priors=is_student, logits=logits)
+    batch_films.resident = _fits(run, resident_bytes(batch_films), device)
+    recipe = (ClarityRecipe if is_student else TeacherRecipe)(
+        learner,
+        films,
+        augmentation,
+        loss,
+        optimization,
+        batches.steps,
+        run,
+        DeviceFilms(batch_films, device) if batch_films.resident else None,
+    )
+    loader = training_loader(batch_films, batches, run.workers, pin_memory=device.type == "cuda")
     with output_errors(out):
         trainer.fit(recipe, loader, ckpt_path=resume_point if first_step else None, weights_only=True)
     if trainer.interrupted:
         raise TrainingError(f"{out}: interrupted at step {trainer.global_step}; the same command continues the run")
-    if not (out / BEST_WEIGHTS).is_file():
-        select(learner, films, run).save(out / BEST_WEIGHTS, settings)
     return out / BEST_WEIGHTS
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _fits(run: RunConfig, size: int, device: torch.device) -> bool:
+    """Whether films of `size` bytes are kept on the device."""
+    if run.films_on_device != "auto":
+        return run.films_on_device == "always"
+    return device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
 
 
 def _create(model: ModelOptions) -> Clarity | Teacher:
@@ -156,7 +179,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     path = out / CONFIG
     if path.is_file():
         earlier = yaml.safe_load(path.read_text(encoding="utf-8"))
-        differing = _differences(earlier, settings)
+        differing = _differences(_numbers_only(earlier), _numbers_only(settings))
         if differing:
             raise ConfigError(
                 f"{out}: holds a run of another config: {'; '.join(differing)}. "
@@ -164,6 +187,11 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             )
     with atomic_path(path) as temporary:
         temporary.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def _numbers_only(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that say where a run computes, which may change when it is continued."""
+    return settings | {"run": {key: value for key, value in settings["run"].items() if key not in PLACE}}
 
 
 def _differences(earlier: Any, now: Any, key: str = "") -> list[str]:
@@ -176,6 +204,7 @@ def _differences(earlier: Any, now: Any, key: str = "") -> list[str]:
     return [] if earlier == now else [f"{key} was {earlier!r}, now {now!r}"]
 
 
+@rank_zero_only
 def _announce(films: FilmStore, learner: Clarity | Teacher, loss: LossConfig, logits: LogitStore | None) -> None:
     count = len(films.rows("train"))
     if count < 2:
