@@ -33,6 +33,8 @@ COMMANDS = {
     "gallery": "Draw masks, attention, heatmaps and boxes of a store's films.",
     "ablate": "Train and score variants of a config over seeds.",
     "tune": "Search the loss weights with Optuna.",
+    "bench": "Measure what this machine does in a second, for `plan`.",
+    "plan": "Say what a run will take: disk, memory, hours.",
     "report": "Make one page out of a run: table, curves, gallery.",
     "export": "Write a checkpoint as one ONNX file.",
     "serve": "Answer films over HTTP, with a viewer.",
