@@ -141,6 +141,34 @@ def test_int8_is_smaller_and_near(calibrated, exported, tmp_path):
     assert ours.rule == torchs.rule
 
 
+def test_openvino_says_what_torch_says(calibrated, exported):
+    films = [make_film(0), make_film(1, 400, 330)]
+    expected = clarity_cxr.load(calibrated, decision_threshold=0.0).predict_batch(films)
+    openvino = load_predictor(exported, decision_threshold=0.0, backend="openvino")
+    for ours, torchs in zip(openvino.predict_batch(films), expected, strict=True):
+        assert_same(ours, torchs)
+
+
+@pytest.mark.parametrize(("file", "backend"), [("calibrated", "torch-bfloat16"), ("exported", "openvino-bfloat16")])
+def test_bfloat16_is_near(file, backend, calibrated, request):
+    film = make_film(6)
+    ours = load_predictor(request.getfixturevalue(file), backend=backend).predict(film)
+    torchs = clarity_cxr.load(calibrated).predict(film)
+    assert ours.probabilities == pytest.approx(torchs.probabilities, abs=0.03)
+    assert ours.probabilities != torchs.probabilities
+    assert ours.heatmaps.dtype == np.float32
+
+
+def test_backends_that_do_not_run_a_file_are_named(calibrated, exported, monkeypatch):
+    with pytest.raises(ClarityError, match=r"--backend torch runs \.safetensors checkpoints"):
+        load_predictor(exported, backend="torch")
+    with pytest.raises(ClarityError, match=r"--backend openvino runs \.onnx exports; make one with `clarity export"):
+        load_predictor(calibrated, backend="openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ClarityError, match=r"clarity-cxr\[openvino\]"):
+        load_predictor(exported, backend="openvino")
+
+
 def test_runs_where_only_onnxruntime_and_numpy_are_installed(calibrated, exported, tmp_path):
     films = np.stack([make_film(seed) for seed in range(2)])
     np.save(tmp_path / "films.npy", films)
@@ -215,5 +243,6 @@ def test_models_of_others_are_refused(tmp_path):
     other = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "other", [value], [other])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "other.onnx")
-    with pytest.raises(CheckpointError, match="without a CLARiTy header"):
-        OnnxPredictor(tmp_path / "other.onnx")
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(CheckpointError, match="without a CLARiTy header"):
+            OnnxPredictor(tmp_path / "other.onnx", backend=backend)

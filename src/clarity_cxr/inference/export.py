@@ -16,10 +16,11 @@ from clarity_cxr import __version__
 from clarity_cxr.calibration import Calibration
 from clarity_cxr.errors import ClarityError
 from clarity_cxr.files import atomic_path, file_digest
+from clarity_cxr.inference.engines import HEADER, INPUT, MAPS, OWN_PROBABILITIES
 from clarity_cxr.inference.film_model import FilmModel
 from clarity_cxr.inference.prediction import box_thresholds
 from clarity_cxr.inference.resampling import lanczos_resize
-from clarity_cxr.inference.runner import FORMAT_VERSION, HEADER, INPUT, MAPS, OWN_PROBABILITIES
+from clarity_cxr.inference.runner import FORMAT_VERSION
 from clarity_cxr.models import Checkpoint, CheckpointMetadata, load_checkpoint
 
 Precision = Literal["float32", "int8"]

@@ -22,6 +22,7 @@ class Predictor:
         device: where the model runs, e.g. "cpu" or "cuda".
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the checkpoint instead.
+        bfloat16: run the model under bfloat16 autocast.
 
     Raises:
         ClarityError: the device does not exist here, the threshold is not in [0, 1], or the checkpoint has no operating
@@ -35,10 +36,12 @@ class Predictor:
         device: str = "cpu",
         decision_threshold: float = 0.5,
         operating_point: OperatingPoint | None = None,
+        bfloat16: bool = False,
     ) -> None:
         self.device = usable_device(device)
         self.model = checkpoint.model.to(self.device).eval()
         self.film_model = FilmModel(self.model).eval()
+        self.bfloat16 = bfloat16
         self.metadata = checkpoint.metadata
         self.findings = checkpoint.metadata.findings
         self.image_size = checkpoint.metadata.image_size
@@ -64,7 +67,7 @@ class Predictor:
             return []
         grey = [as_grey(film) for film in films]
         batch = np.stack([resize_film(film, self.image_size) for film in grey])
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = self.film_model(torch.from_numpy(batch).to(self.device))
         maps = {name: tensor.cpu().numpy() for name, tensor in output._asdict().items()}
         return [
@@ -85,6 +88,7 @@ def load(
     *,
     decision_threshold: float = 0.5,
     operating_point: OperatingPoint | None = None,
+    bfloat16: bool = False,
 ) -> Predictor:
     """Load a checkpoint for prediction.
 
@@ -93,6 +97,7 @@ def load(
         device: where the model runs, e.g. "cpu" or "cuda".
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the checkpoint instead.
+        bfloat16: run the model under bfloat16 autocast.
 
     Raises:
         CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
@@ -100,4 +105,10 @@ def load(
             points.
     """
     checkpoint = load_checkpoint(Path(path))
-    return Predictor(checkpoint, device=device, decision_threshold=decision_threshold, operating_point=operating_point)
+    return Predictor(
+        checkpoint,
+        device=device,
+        decision_threshold=decision_threshold,
+        operating_point=operating_point,
+        bfloat16=bfloat16,
+    )

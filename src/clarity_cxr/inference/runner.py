@@ -16,17 +16,10 @@ import numpy as np
 
 from clarity_cxr.calibration import Calibration, OperatingPoint, decision_rule
 from clarity_cxr.errors import CheckpointError, ClarityError
+from clarity_cxr.inference.engines import MAPS, Backend, Engine, open_engine
 from clarity_cxr.inference.prediction import FilmPrediction, as_grey, assemble_prediction
 
-HEADER = "clarity_cxr"
-"""Key of an exported model's metadata."""
 FORMAT_VERSION = 1
-INPUT = "films"
-"""Name of an exported model's input, (B, H, W) uint8."""
-OWN_PROBABILITIES = "own_probabilities"
-"""Output (B, C): the model's probabilities before calibration; `probabilities` are those after it."""
-MAPS = ("heatmaps", "attention", "masks")
-"""Outputs (B, C, S, S), (B, C, N, N) and (B, C, N, N), as of `FilmOutput`."""
 
 
 class OnnxPredictor:
@@ -37,10 +30,11 @@ class OnnxPredictor:
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the model's calibration instead.
         threads: threads of one forward pass; None is one per core.
+        backend: what runs the model.
 
     Raises:
         CheckpointError: the file is missing, not ONNX, or was not written by `clarity export`.
-        ClarityError: the threshold is not in [0, 1], the model has no operating points, or onnxruntime is missing.
+        ClarityError: the threshold is not in [0, 1], the model has no operating points, or the backend is missing.
     """
 
     def __init__(
@@ -50,9 +44,10 @@ class OnnxPredictor:
         decision_threshold: float = 0.5,
         operating_point: OperatingPoint | None = None,
         threads: int | None = None,
+        backend: Backend = "onnxruntime",
     ) -> None:
-        self._session = _open_session(Path(path), threads)
-        self.metadata = _read_metadata(Path(path), self._session)
+        self._engine = open_engine(Path(path), backend, threads)
+        self.metadata = _read_metadata(Path(path), self._engine)
         self.findings = tuple(self.metadata["findings"])
         self.image_size = int(self.metadata["image_size"])
         self.thresholds: dict[str, float] = self.metadata["thresholds"]
@@ -87,32 +82,13 @@ class OnnxPredictor:
 
     def maps(self, films: np.ndarray) -> dict[str, np.ndarray]:
         """The maps of films (B, H, W) uint8; `rule` calibrates, so the probabilities are those before calibration."""
-        values = self._session.run([OWN_PROBABILITIES, *MAPS], {INPUT: films})
-        return dict(zip(("probabilities", *MAPS), values, strict=True))
+        return dict(zip(("probabilities", *MAPS), self._engine.run(films), strict=True))
 
 
-def _open_session(path: Path, threads: int | None) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such model; expected a file written by `clarity export`")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ClarityError('running ONNX needs a further package: pip install "clarity-cxr[onnx]"') from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own that it does not export
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a usable ONNX model ({reason}); export it again") from error
-
-
-def _read_metadata(path: Path, session: Any) -> dict[str, Any]:
-    stored = session.get_modelmeta().custom_metadata_map
-    if HEADER not in stored:
+def _read_metadata(path: Path, engine: Engine) -> dict[str, Any]:
+    if engine.header is None:
         raise CheckpointError(f"{path}: ONNX without a CLARiTy header; expected a file written by `clarity export`")
-    content = json.loads(stored[HEADER])
+    content = json.loads(engine.header)
     if content["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: export format {content['format_version']}, this version reads {FORMAT_VERSION}; export it again"
