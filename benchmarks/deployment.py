@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,20 @@ import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from clarity_cxr.data.store import open_store
+from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.findings import FINDINGS
 from clarity_cxr.inference.export import export_onnx
 from clarity_cxr.inference.loading import AnyPredictor
 from clarity_cxr.inference.prediction import FilmPrediction
 from clarity_cxr.inference.predictor import load
 from clarity_cxr.inference.runner import OnnxPredictor
-from clarity_cxr.metrics import auc_per_finding
+from clarity_cxr.metrics import auc_per_finding, box_iou
 from clarity_cxr.models import create_model, save_checkpoint
 from model import interleaved
 from record import record
 
+REST = 0.3
+"""Seconds of rest before each turn; OpenMP and ONNX Runtime stop spinning after less."""
 COLD_START = """
 import sys
 import numpy as np
@@ -55,7 +58,7 @@ def main() -> None:
         export_onnx(checkpoint, smaller, "int8")
         rows = speed_rows(checkpoint, exported, smaller, options)
         rows += cold_start_rows(exported, options)
-        agreement = [] if options.store is None else agreement_rows(checkpoint, exported, smaller, options)
+        agreement = [] if options.store is None else export_agreement(checkpoint, exported, smaller, options)
     record("deployment", rows, model=options.model, threads=options.threads, rounds=options.rounds)
     if agreement:
         record("deployment_agreement", agreement, checkpoint=checkpoint.name, films=options.films)
@@ -112,7 +115,7 @@ def speed_rows(checkpoint: Path, exported: Path, smaller: Path, options: argpars
         "timm ViT-S/16, eager, no maps": plain_vit,
         "DenseNet-121 + 14 Grad-CAMs, eager": grad_cams,
     }
-    times = interleaved(list(contenders.values()), options.rounds)
+    times = interleaved(list(contenders.values()), options.rounds, REST)
     sizes = {"CLARiTy, ONNX Runtime": exported, "CLARiTy, ONNX Runtime, int8": smaller}
     rows = []
     for name, taken in zip(contenders, times, strict=True):
@@ -135,33 +138,55 @@ def cold_start_rows(exported: Path, options: argparse.Namespace) -> list[dict[st
     return [{"what": "runner's cold start to the first prediction", "ms": round(statistics.median(whole) * 1000, 1)}]
 
 
-def agreement_rows(
+def export_agreement(
     checkpoint: Path, exported: Path, smaller: Path, options: argparse.Namespace
 ) -> list[dict[str, object]]:
     """What the exports change on the store's test films, against eager torch."""
-    store = open_store(options.store)
-    rows = store.rows("test")[: options.films]
+    named = {"ONNX Runtime": exported, "ONNX Runtime, int8": smaller}
+    predictors = {name: OnnxPredictor(path, threads=options.threads) for name, path in named.items()}
+    return agreement_rows(load(checkpoint), predictors, open_store(options.store), options.films)
+
+
+def agreement_rows(
+    reference: AnyPredictor, predictors: Mapping[str, AnyPredictor], store: FilmStore, count: int
+) -> list[dict[str, object]]:
+    """What each predictor changes against a reference on the first of a store's test films."""
+    rows = store.rows("test")[:count]
     labels = store.labels[rows]
     films = [store.films[row] for row in rows]
-    expected = predictions(load(checkpoint), films)
+    expected = predictions(reference, films)
+    wanted = np.array([list(one.probabilities.values()) for one in expected])
+    wanted_decisions = np.array([list(one.decisions.values()) for one in expected])
     result = []
-    for name, path in (("ONNX Runtime", exported), ("ONNX Runtime, int8", smaller)):
-        said = predictions(OnnxPredictor(path, threads=options.threads), films)
-        values, wanted = (np.array([list(one.probabilities.values()) for one in each]) for each in (said, expected))
-        decided = [list(one.decisions.values()) for one in said]
-        wanted_decisions = [list(one.decisions.values()) for one in expected]
+    for name, predictor in predictors.items():
+        said = predictions(predictor, films)
+        values = np.array([list(one.probabilities.values()) for one in said])
+        decided = np.array([list(one.decisions.values()) for one in said])
         boxes = [edges(one) == edges(other) for one, other in zip(said, expected, strict=True)]
         result.append(
             {
                 "what": name,
+                "films": len(films),
                 "macro AUC": round(float(np.nanmean(auc_per_finding(values, labels))), 4),
-                "torch": round(float(np.nanmean(auc_per_finding(wanted, labels))), 4),
+                "eager float32": round(float(np.nanmean(auc_per_finding(wanted, labels))), 4),
                 "largest change": float(np.abs(values - wanted).max()),
-                "other decisions": f"{np.mean(np.array(decided) != np.array(wanted_decisions)):.3%}",
-                "same boxes": f"{np.mean(boxes):.2%}",
+                "other decisions": f"{np.mean(decided != wanted_decisions):.3%}",
+                "films with other boxes": f"{1 - np.mean(boxes):.2%}",
+                "mean IoU": round(mean_iou(said, expected), 4),
             }
         )
     return result
+
+
+def mean_iou(said: Sequence[FilmPrediction], expected: Sequence[FilmPrediction]) -> float:
+    """Of each reference box with the best box of its finding in its film, 0 where there is none; NaN without boxes."""
+    best = []
+    for ours, theirs in zip(said, expected, strict=True):
+        for box in theirs.boxes:
+            mine = np.array([edge[1:] for edge in edges(ours) if edge[0] == box.finding]).reshape(-1, 4)
+            wanted = np.array([[box.x0, box.y0, box.x1, box.y1]])
+            best.append(float(box_iou(wanted, mine).max(initial=0.0)))
+    return float(np.mean(best)) if best else float("nan")
 
 
 def predictions(predictor: AnyPredictor, films: list[np.ndarray]) -> list[FilmPrediction]:

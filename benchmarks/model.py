@@ -142,13 +142,17 @@ def finish(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def interleaved(contenders: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Seconds of each contender in each round, after one warm-up of each."""
+def interleaved(contenders: list[Callable[[], object]], rounds: int, rest: float = 0.0) -> list[list[float]]:
+    """Seconds of each contender in each round, after one warm-up of each.
+
+    `rest` seconds pass before each turn: threads that spin while they wait for work would disturb the next contender.
+    """
     for contender in contenders:
         contender()
     times: list[list[float]] = [[] for _ in contenders]
     for _ in range(rounds):
         for contender, taken in zip(contenders, times, strict=True):
+            time.sleep(rest)
             begin = time.perf_counter()
             contender()
             taken.append(time.perf_counter() - begin)

@@ -1,25 +1,26 @@
 """Recording a benchmark: a table on the screen, and JSON with machine, versions, date and command beside it."""
 
 import datetime
-import importlib.metadata
-import os
-import platform
 import shlex
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from clarity_cxr.files import write_json
+from clarity_cxr.planning.machine import describe_machine, package_versions
 
 FOLDER = Path("runs/benchmarks")
-_PACKAGES = ("clarity-cxr", "torch", "torchvision", "timm", "lightning", "numpy", "pillow", "scipy", "pandas")
+_SCRIPTS = Path(__file__).resolve().parent
 
 
 def record(name: str, rows: list[dict[str, Any]], **context: Any) -> Path:
     """Print `rows` as a table and write them to `runs/benchmarks/NAME.json`.
+
+    Paths that lead out of the working folder are recorded by their last part only.
 
     Args:
         name: the benchmark's name, and its file's.
@@ -31,10 +32,10 @@ def record(name: str, rows: list[dict[str, Any]], **context: Any) -> Path:
     content = {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", _relative(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(portable_command(["python", *sys.argv])),
         "machine": machine,
-        "versions": {package: _version(package) for package in _PACKAGES},
-        "context": context,
+        "versions": package_versions(),
+        "context": {key: portable(str(value)) if isinstance(value, Path) else value for key, value in context.items()},
         "rows": rows,
     }
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -43,7 +44,7 @@ def record(name: str, rows: list[dict[str, Any]], **context: Any) -> Path:
         numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(_cell(row.get(column, "")) for column in columns))
+        table.add_row(*(cell(row.get(column, "")) for column in columns))
     console = Console()
     if context:
         console.print(", ".join(f"{key} {value}" for key, value in context.items()), highlight=False)
@@ -53,40 +54,18 @@ def record(name: str, rows: list[dict[str, Any]], **context: Any) -> Path:
     return path
 
 
-def describe_machine() -> dict[str, Any]:
-    """Platform, Python, processor model, usable cores, and accelerator if torch is loaded and sees one."""
-    machine = {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        machine["torch_threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            machine["accelerator"] = torch.cuda.get_device_name()
-    return machine
+def portable_command(words: Sequence[str]) -> list[str]:
+    """A command's words as they read anywhere: scripts of this folder with its name, other paths by `portable`."""
+    scripts = {script.name for script in _SCRIPTS.glob("*.py")}
+    return [f"benchmarks/{Path(word).name}" if Path(word).name in scripts else portable(word) for word in words]
 
 
-def _relative(script: str) -> str:
-    path, here = Path(script).resolve(), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+def portable(text: str) -> str:
+    """A path that is absolute or begins with `..` as its last part; any other text as it is."""
+    path = PurePosixPath(text)
+    return path.name if path.is_absolute() or path.parts[:1] == ("..",) else text
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as a table shows it: four digits of a number with a fraction."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
