@@ -119,6 +119,21 @@ class FilmStore:
         """Positions (int64, ascending) of the boxed test films of the localisation half "val" or "test"."""
         return self._where("localization", part, ("val", "test"))
 
+    def require_labels(self, split: str) -> None:
+        """Refuse films to learn from that do not say of every finding whether they show it.
+
+        Raises:
+            StoreError: a label is undefined.
+        """
+        rows = self.rows(split)
+        lacking = ~self.labelled[rows]
+        if lacking.any():
+            names = ", ".join(name for name, of in zip(FINDINGS, lacking.T, strict=True) if of.any())
+            raise StoreError(
+                f"{self.path}: {lacking.any(axis=1).sum()} of {len(rows)} {split} films have no label of {names}; "
+                "such films can be judged, but not learned from: prepare a manifest whose training films have them all"
+            )
+
     def _where(self, column: str, value: str, known: tuple[str, ...]) -> np.ndarray:
         if value not in known:
             raise ValueError(f"{column} is one of {known}, not {value!r}")
