@@ -39,7 +39,7 @@ demo: $(READY)
 	$(BIN)/clarity train --config configs/teacher_demo.yaml --store $(DEMO)/store --out $(DEMO)/teacher/train
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store --out $(DEMO)/teacher
 	$(BIN)/clarity distill dump --teacher $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store \
-		--epochs $(DEMO_EPOCHS) --out $(DEMO)/logits
+		--epochs $(DEMO_EPOCHS) --precision bfloat16 --out $(DEMO)/logits
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 demo-student demo-undistilled
 	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
 		--out $(DEMO)/predictions

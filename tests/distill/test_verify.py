@@ -22,8 +22,23 @@ def test_steps() -> None:
 def test_a_sound_store_passes(logits: LogitStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["distill", "verify", str(logits.path), "--samples", "20"]) == 0
     text = capsys.readouterr().out
-    assert "float16 steps (1 is allowed)" in text
+    assert "float16 steps (1 allowed)" in text
     assert "sound" in text
+
+
+def test_a_bfloat16_store_is_checked_in_bfloat16_and_kept_apart(
+    teacher_file: Path, phantom_store: FilmStore, logits: LogitStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["distill", "dump", "--teacher", str(teacher_file), "--store", str(phantom_store.path), "--epochs", "2"]
+    words += ["--seed", "7", "--precision", "bfloat16", "--out"]
+    assert main([*words, str(logits.path)]) == 2
+    assert "precision is 'float32' in the store, 'bfloat16' here" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "bfloat16")]) == 0
+    assert main(["distill", "verify", str(tmp_path / "bfloat16"), "--samples", "20"]) == 0
+    assert "(16 allowed)" in capsys.readouterr().out
+    near = np.load(LogitStore(tmp_path / "bfloat16").array_path(0)).astype(np.float32)
+    exact = np.load(logits.array_path(0)).astype(np.float32)
+    assert 0 < np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("damage", ["byte", "cut", "gone", "record"])

@@ -12,7 +12,7 @@ from clarity_cxr.errors import LogitsError
 from clarity_cxr.files import write_json
 from clarity_cxr.findings import FINDINGS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = "manifest.json"
 
 Identity = dict[str, Any]
@@ -24,7 +24,8 @@ class Manifest:
     """The header of a logit store.
 
     Attributes:
-        identity: everything that the numbers depend on, see `film_identity`, and `teacher`, its file's SHA-256.
+        identity: everything that the numbers depend on, see `film_identity`, with `teacher`, its file's SHA-256, and
+            `precision`, that of its forward pass.
         epochs: how many are planned; a store is finished when all of them are there.
         origin: where the teacher and the films were, the terms of the teacher's weights, batch size and versions.
     """

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from clarity_cxr.files import file_digest
 from clarity_cxr.models.device import usable_device
 from clarity_cxr.models.teacher import load_teacher, read_teacher_provenance
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class LogitSource:
-    """A teacher and the films that it is to be asked about. The forward pass is float32 on every device.
+    """A teacher and the films that it is to be asked about.
 
     Args:
         teacher: a teacher's checkpoint.
@@ -26,6 +29,7 @@ class LogitSource:
         augmentation: magnitudes.
         seed: the student's run seed.
         device: where the teacher runs; under torchrun, `cuda` is each process's own.
+        precision: of the forward pass: `float32`, with no TF32, or bfloat16 autocast.
 
     Raises:
         CheckpointError: the teacher cannot be used, or is of another finding set.
@@ -34,7 +38,13 @@ class LogitSource:
     """
 
     def __init__(
-        self, teacher: Path, store: Path, augmentation: AugmentationConfig, seed: int, device: str = "cpu"
+        self,
+        teacher: Path,
+        store: Path,
+        augmentation: AugmentationConfig,
+        seed: int,
+        device: str = "cpu",
+        precision: Precision = "float32",
     ) -> None:
         if device == "cuda" and "LOCAL_RANK" in os.environ:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -46,7 +56,9 @@ class LogitSource:
             raise LogitsError(f"{store}: no training films; expected a store with films in the split 'train'")
         self.augmentation = augmentation
         self.seed = seed
+        self.precision: Precision = precision
         self.identity: Identity = {"teacher": file_digest(teacher)} | film_identity(self.films, augmentation, seed)
+        self.identity |= {"precision": precision}
         self.licence: str | None = read_teacher_provenance(teacher).get("weights_licence")
 
     def image_ids(self, positions: NDArray[np.int64]) -> list[str]:
@@ -74,8 +86,9 @@ class LogitSource:
         Raises:
             LogitsError: one of them is not finite in float16; names the films.
         """
-        full_precision = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), full_precision:
+        reproducible = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        bfloat16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with torch.inference_mode(), reproducible, bfloat16:
             logits = self.teacher(self.teacher.preprocess(self.augmented(positions, epoch))).half().cpu().numpy()
         finite = np.isfinite(logits).all(axis=1)
         if not finite.all():

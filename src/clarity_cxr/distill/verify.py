@@ -19,6 +19,8 @@ from clarity_cxr.progress import progress_bar
 
 FINEST_STEP_AT = 2.0**-4
 """Below this size float16 is finer than float32 arithmetic keeps a logit; the step at this size counts."""
+ALLOWED_STEPS = {"float32": 1.0, "bfloat16": 16.0}
+"""Float16 steps between a stored and a recomputed logit, by the precision of the teacher's forward pass."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Verification:
         damaged: finished epochs whose bytes changed, or that lost one of their two files.
         compared: (image, epoch) pairs computed anew.
         largest_difference: between a stored and a recomputed logit.
-        largest_steps: the same in float16 steps; more than 1 is wrong.
-        wrong: epochs with a pair beyond one step.
+        largest_steps: the same in float16 steps.
+        allowed_steps: from where a pair is wrong.
+        wrong: epochs with such a pair.
     """
 
     missing: list[int]
@@ -39,6 +42,7 @@ class Verification:
     compared: int
     largest_difference: float
     largest_steps: float
+    allowed_steps: float
     wrong: list[int]
 
     @property
@@ -72,6 +76,7 @@ def open_source(store: LogitStore, teacher: Path | None, films: Path | None, dev
         AugmentationConfig(**magnitudes),
         identity["seed"],
         device,
+        identity["precision"],
     )
     differing = differences(identity, source.identity)
     if differing:
@@ -96,18 +101,19 @@ def verify(store: LogitStore, source: LogitSource, *, samples: int = 64, seed: i
             if epoch not in missing:
                 (sound if store.is_sound(epoch) else damaged).append(epoch)
             advance(1)
+    allowed = ALLOWED_STEPS[source.precision]
     largest, steps, compared, wrong = 0.0, 0.0, 0, []
     with progress_bar("Computing anew", samples if sound else 0) as advance:
         for epoch, positions in _pairs(sound, store.shape[0], samples, seed):
             stored, anew = store.epoch(epoch)[positions], source.logits(positions, epoch)
             apart = steps_apart(stored, anew)
-            if apart.max() > 1:
+            if apart.max() > allowed:
                 wrong.append(epoch)
             largest = max(largest, float(np.abs(stored.astype(np.float32) - anew.astype(np.float32)).max()))
             steps, compared = max(steps, float(apart.max())), compared + len(positions)
             advance(len(positions))
     unfinished = [epoch for epoch in missing if epoch not in damaged]
-    return Verification(unfinished, sorted(damaged), compared, largest, steps, wrong)
+    return Verification(unfinished, sorted(damaged), compared, largest, steps, allowed, wrong)
 
 
 def repair(store: LogitStore, source: LogitSource, epochs: list[int]) -> None:
