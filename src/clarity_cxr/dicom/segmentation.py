@@ -7,9 +7,8 @@ import numpy as np
 from clarity_cxr.dicom.codes import finding_code
 from clarity_cxr.dicom.origin import Origin
 from clarity_cxr.dicom.view import main_orientation
-from clarity_cxr.findings import FINDINGS
+from clarity_cxr.inference.film_masks import film_heatmap, film_mask
 from clarity_cxr.inference.prediction import FilmPrediction
-from clarity_cxr.localization.drawing import resize_map
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
@@ -20,7 +19,7 @@ def mask_segmentation(origin: Origin, prediction: FilmPrediction) -> "Segmentati
 
     None if no pixel does.
     """
-    above = {name: _heatmap(prediction, name) > prediction.thresholds[name] for name in prediction.positives}
+    above = {name: film_mask(prediction, name) for name in prediction.positives}
     masks = {name: mask for name, mask in above.items() if mask.any()}
     return _segmentation(origin, masks, "masks", 9501, "BINARY") if masks else None
 
@@ -31,15 +30,9 @@ def heatmap_segmentation(origin: Origin, prediction: FilmPrediction) -> "Segment
     The heat is scaled to [0, 1] within each finding, so that it orders pixels and is no probability of the finding.
     None if there is no heat.
     """
-    maps = {name: _heatmap(prediction, name) for name in prediction.positives}
+    maps = {name: film_heatmap(prediction, name) for name in prediction.positives}
     maps = {name: heat for name, heat in maps.items() if np.round(255 * heat).any()}
     return _segmentation(origin, maps, "heatmaps", 9502, "FRACTIONAL") if maps else None
-
-
-def _heatmap(prediction: FilmPrediction, finding: str) -> np.ndarray:
-    """(height, width) float32 in [0, 1], the finding's heatmap at the film's size."""
-    heat = prediction.heatmaps[FINDINGS.index(finding)]
-    return np.clip(resize_map(heat, (prediction.width, prediction.height)), 0, 1)
 
 
 def _segmentation(
