@@ -205,3 +205,17 @@ def test_films_that_are_no_chest_films_are_warned_of_and_fail_if_strict(checkpoi
     assert predict([films / "blank.png"], checkpoint=checkpoint, out=out, strict=True) == 1
     assert f"{films / 'blank.png'}: may not be a whole" in capsys.readouterr().err
     assert written(out) == {"predictions.csv"}
+
+
+def test_shards_in_any_order_end_as_one_process(checkpoint, films, tmp_path, capsys):
+    (films / "empty.png").touch()
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    predict([films], checkpoint=checkpoint, out=whole, batch_size=1)
+    codes = [predict([films], checkpoint=checkpoint, out=out, batch_size=1, shard=shard) for shard in ("3/3", "1/3")]
+    assert not (out / "predictions.csv").exists()
+    codes.append(predict([films], checkpoint=checkpoint, out=out, batch_size=1, shard="2/3"))
+    assert sorted(codes) == [0, 0, 1]
+    assert "1 of 2 films failed" in capsys.readouterr().err
+    assert written(out) == written(whole) | {f"predictions.{k}-of-3.csv" for k in (1, 2, 3)}
+    for name in written(whole):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()

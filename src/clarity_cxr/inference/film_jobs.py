@@ -9,6 +9,7 @@ from clarity_cxr.dicom.directory import directory_films, is_directory
 from clarity_cxr.dicom.reading import DICOM_SUFFIXES, may_be_film
 from clarity_cxr.errors import ClarityError
 from clarity_cxr.files import output_errors
+from clarity_cxr.inference.film_lists import LIST_SUFFIXES, listed_films
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Files that a folder's films are, in any case, beside DICOM files; files named one by one may end otherwise."""
@@ -40,30 +41,47 @@ class FilmJob:
 
 
 def plan_films(paths: Sequence[Path], out: Path) -> list[FilmJob]:
-    """Find the films of files, folders and DICOMDIRs, and each one's place under `out`.
+    """Find the films of files, folders, DICOMDIRs and lists, and each one's place under `out`.
 
     Raises:
         ClarityError: a path is missing, there is no film, two films would have the same outputs, or outputs would
             lie among the films.
     """
-    jobs: list[FilmJob] = []
+    jobs = [_job(film, relative, out) for film, relative in find_films(paths, out)]
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def find_films(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
+    """The films of files, folders, DICOMDIRs and lists, each with its path below the folder that was given.
+
+    Raises:
+        ClarityError: a path is missing, there is no film, or `out` is the films' own folder.
+    """
+    found = False
     for path in paths:
-        if path.is_dir():
-            if path.resolve() == out.resolve():
-                raise ClarityError(f"{out}: --out is the folder of the films; choose another folder for the results")
-            jobs += [_job(film, film.relative_to(path), out) for film in _films_of(path, out)]
-        elif path.exists() and is_directory(path):
-            jobs += [_job(film, film.relative_to(path.parent), out) for film in directory_films(path)]
-        elif path.exists():
-            jobs.append(_job(path, Path(path.name), out))
-        else:
+        if not path.exists():
             raise ClarityError(f"{path}: no such file or folder; expected a film or a folder of films")
-    if not jobs:
+        for film in _films_at(path, out):
+            found = True
+            yield film
+    if not found:
         raise ClarityError(
             f"{', '.join(map(str, paths))}: no films found; expected DICOM or {', '.join(_IMAGE_SUFFIXES)}"
         )
-    _refuse_collisions(jobs)
-    return jobs
+
+
+def _films_at(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    if path.is_dir():
+        if path.resolve() == out.resolve():
+            raise ClarityError(f"{out}: --out is the folder of the films; choose another folder for the results")
+        yield from ((film, film.relative_to(path)) for film in _films_of(path, out))
+    elif path.suffix.lower() in LIST_SUFFIXES:
+        yield from listed_films(path)
+    elif is_directory(path):
+        yield from ((film, film.relative_to(path.parent)) for film in directory_films(path))
+    else:
+        yield path, Path(path.name)
 
 
 def _films_of(folder: Path, out: Path) -> Iterator[Path]:

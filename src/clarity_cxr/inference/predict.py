@@ -4,24 +4,25 @@ A film of a folder keeps its place: `FOLDER/a/x.png` becomes `OUT/a/x.json` and 
 and whole, so its presence says that the film is done; a run that was interrupted goes on where it stopped.
 """
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clarity_cxr.anatomy.film_check import check_any_size
 from clarity_cxr.dicom.reading import DicomFilm, is_dicom
-from clarity_cxr.errors import ClarityError, FilmError
+from clarity_cxr.errors import ClarityError
 from clarity_cxr.files import atomic_path, output_errors, write_json
+from clarity_cxr.inference.film_batches import PredictedFilm, doubt, predict_readable
 from clarity_cxr.inference.film_jobs import FilmJob
-from clarity_cxr.inference.films import Film, read_any_film
+from clarity_cxr.inference.film_masks import encode_masks
 from clarity_cxr.inference.loading import AnyPredictor
 from clarity_cxr.inference.overlay import TruthBox, prediction_overlay
 from clarity_cxr.inference.prediction import FilmPrediction
+from clarity_cxr.inference.prediction_table import join_tables, table_path, write_table
 from clarity_cxr.progress import progress_bar
+from clarity_cxr.shards import WHOLE, Shard
 
 IO_THREADS = 4
 """Threads that read films and write results beside the model."""
@@ -42,6 +43,7 @@ class FolderRun:
         truth: film stem -> radiologists' boxes.
         strict: whether a film with a warning fails.
         write_dicom: writes DICOM results of DICOM films; None for none.
+        masks: whether the JSON holds the masks of the findings decided positive.
     """
 
     checkpoint_digest: str
@@ -49,6 +51,7 @@ class FolderRun:
     truth: Mapping[str, Sequence[Fractions]]
     strict: bool = False
     write_dicom: DicomWriter | None = None
+    masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class RunSummary:
 
 
 def predict_films(
-    predictor: AnyPredictor, jobs: Sequence[FilmJob], out: Path, run: FolderRun, batch_size: int
+    predictor: AnyPredictor, jobs: Sequence[FilmJob], out: Path, run: FolderRun, batch_size: int, shard: Shard = WHOLE
 ) -> RunSummary:
     """Predict every film whose results are not there yet, and write `predictions.csv` over all.
 
@@ -75,14 +78,17 @@ def predict_films(
         out: folder of the results.
         run: what else decides the results.
         batch_size: films in one forward pass.
+        shard: the share of `jobs` to predict here. It has a table of its own; all are joined once they are there.
 
     Raises:
         ClarityError: the results cannot be written, or `batch_size` is not positive.
     """
     if batch_size < 1:
         raise ClarityError(f"batch size {batch_size}: expected 1 or more")
+    jobs, table = jobs[shard.of(len(jobs))], table_path(out, shard)
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+        table.unlink(missing_ok=True)
     failures: dict[str, str] = {}
     pending = [job for job in jobs if not _is_done(job, predictor, run)]
     done = len(jobs) - len(pending)
@@ -90,17 +96,21 @@ def predict_films(
         writing: list[Future[None]] = []
         for start in range(0, len(pending), batch_size):
             chunk = pending[start : start + batch_size]
-            films = _accepted(chunk, pool, run.strict, failures)
-            predictions = predictor.predict_batch([film.pixels for _, film in films])
+            outcomes = predict_readable(predictor, [job.film for job in chunk], pool, run.strict)
             _finish(writing)
-            writing = [
-                pool.submit(_write, job, film, prediction, predictor, run)
-                for (job, film), prediction in zip(films, predictions, strict=True)
-            ]
+            writing = []
+            for job, outcome in zip(chunk, outcomes, strict=True):
+                if isinstance(outcome, str):
+                    failures[job.relative] = outcome
+                    job.remove_results()
+                else:
+                    writing.append(pool.submit(_write, job, outcome, predictor, run))
             advance(len(chunk))
         _finish(writing)
-    table = out / "predictions.csv"
-    warnings = _write_table(table, jobs, predictor.findings, failures)
+    warnings: dict[str, str] = {}
+    write_table(table, predictor.findings, _table_rows(jobs, failures, warnings))
+    if shard != WHOLE:
+        table = join_tables(out, shard.count) or table
     return RunSummary(len(pending) - len(failures), done, failures, warnings, table)
 
 
@@ -119,42 +129,8 @@ def read_truth(release: Path) -> dict[str, list[Fractions]]:
     return truth
 
 
-def _accepted(
-    jobs: Sequence[FilmJob], pool: ThreadPoolExecutor, strict: bool, failures: dict[str, str]
-) -> list[tuple[FilmJob, Film]]:
-    """Read and check films beside one another; those that fail are noted, and their older results removed."""
-    read = list(zip(jobs, pool.map(_read, jobs), strict=True))
-    checks = iter(check_any_size([film.pixels for _, film in read if isinstance(film, Film)]))
-    films: list[tuple[FilmJob, Film]] = []
-    for job, film in read:
-        if isinstance(film, str):
-            _fail(job, film, failures)
-            continue
-        reasons = (*film.warnings, *next(checks).reasons)
-        if strict and reasons:
-            _fail(job, f"{job.film}: {_doubt(reasons)}; without --strict it is predicted with this warning", failures)
-        else:
-            films.append((job, replace(film, warnings=reasons)))
-    return films
-
-
-def _doubt(reasons: Iterable[str]) -> str:
-    return f"may not be a whole upright frontal chest film: {', '.join(reasons)}"
-
-
-def _fail(job: FilmJob, reason: str, failures: dict[str, str]) -> None:
-    failures[job.relative] = reason
-    job.remove_results()
-
-
-def _read(job: FilmJob) -> Film | str:
-    try:
-        return read_any_film(job.film)
-    except (FilmError, OSError) as error:
-        return " ".join(str(error).split())
-
-
-def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: AnyPredictor, run: FolderRun) -> None:
+def _write(job: FilmJob, outcome: PredictedFilm, predictor: AnyPredictor, run: FolderRun) -> None:
+    film, prediction = outcome.film, outcome.prediction
     truth = [
         TruthBox(name, x0 * prediction.width, y0 * prediction.height, x1 * prediction.width, y1 * prediction.height)
         for name, x0, y0, x1, y1 in run.truth.get(job.stem.name, ())
@@ -165,18 +141,21 @@ def _write(job: FilmJob, film: Film, prediction: FilmPrediction, predictor: AnyP
             image.save(temporary, format="PNG", compress_level=4)
     if run.write_dicom and film.dicom:
         run.write_dicom(film.dicom, prediction, run.checkpoint_digest, job.stem)
-    content = {"film": job.relative, "warnings": list(film.warnings)} | prediction.to_json()
-    write_json(job.json, content | {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)})
+    more: dict[str, Any] = {"masks": encode_masks(prediction)} if run.masks else {}
+    more |= {"truth": [asdict(box) for box in truth], "run": _stamp(job, predictor, run)}
+    write_json(job.json, outcome.to_json(job.relative) | more)
 
 
 def _stamp(job: FilmJob, predictor: AnyPredictor, run: FolderRun) -> dict[str, Any]:
     """What a result depends on: where it differs, the film is predicted again."""
     return {
         "checkpoint_sha256": run.checkpoint_digest,
+        "backend": predictor.backend,
         "decided": predictor.rule.to_dict(),
         "film_bytes": job.film.stat().st_size,
         "truth_boxes": len(run.truth.get(job.stem.name, ())),
         "dicom_results": run.write_dicom is not None and is_dicom(job.film),
+        **({"masks": True} if run.masks else {}),
     }
 
 
@@ -199,27 +178,15 @@ def _finish(writing: Iterable[Future[None]]) -> None:
         result.result()
 
 
-def _write_table(
-    path: Path, jobs: Iterable[FilmJob], findings: Sequence[str], failures: Mapping[str, str]
-) -> dict[str, str]:
-    """One row per film in the order given; a film that failed has its reason in `error` and no figures.
-
-    Returns:
-        The warnings of the films that have any.
-    """
-    doubts: dict[str, str] = {}
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["film", "width", "height", "positive", "boxes", *findings, "warnings", "error"])
-        for job in jobs:
-            if job.relative in failures:
-                writer.writerow([job.relative, *[""] * (5 + len(findings)), failures[job.relative]])
-                continue
-            result = _result(job)
-            positive = "|".join(name for name, decided in result["decisions"].items() if decided)
-            probabilities = [result["probabilities"][name] for name in findings]
-            row = [job.relative, result["width"], result["height"], positive, len(result["boxes"])]
-            writer.writerow([*row, *probabilities, "|".join(result["warnings"]), ""])
-            if result["warnings"]:
-                doubts[job.relative] = _doubt(result["warnings"])
-    return doubts
+def _table_rows(
+    jobs: Iterable[FilmJob], failures: Mapping[str, str], warnings: dict[str, str]
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """What the table says of each film; notes in `warnings` those that are doubtful."""
+    for job in jobs:
+        if job.relative in failures:
+            yield job.relative, failures[job.relative]
+            continue
+        result = _result(job)
+        if result["warnings"]:
+            warnings[job.relative] = doubt(result["warnings"])
+        yield job.relative, result
