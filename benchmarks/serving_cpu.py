@@ -192,7 +192,7 @@ def openvino_ways(exported: Path, smaller: Path, shape: tuple[int, ...], threads
 def numerics(checkpoint: Path, exported: Path, smaller: Path, threads: int) -> dict[str, AnyPredictor]:
     """One predictor for each way of computing that gives other numbers."""
     return {
-        "eager, bfloat16": load(checkpoint, bfloat16=True),
+        "eager, bfloat16": load(checkpoint, backend="torch-bfloat16"),
         "ONNX Runtime": OnnxPredictor(exported, threads=threads),
         "ONNX Runtime, int8": OnnxPredictor(smaller, threads=threads),
         "OpenVINO, float32": OnnxPredictor(exported, threads=threads, backend="openvino"),

@@ -208,11 +208,12 @@ def gradient_difference(step: CutStep) -> float:
     for compute in (step.whole, lambda: step.pieces(Watch(step.device))):
         torch.manual_seed(1)
         compute()
-        found.append([parameter.grad for parameter in step.model.parameters()])
+        found.append({name: p.grad for name, p in step.model.named_parameters() if p.grad is not None})
         step.optimizer.zero_grad(set_to_none=True)
-    largest = max(gradient.abs().max() for gradient in found[0])
-    differences = [(one - other).abs().max() for one, other in zip(*found, strict=True)]
-    return float(max(differences) / largest)
+    whole, pieces = found
+    assert whole.keys() == pieces.keys()
+    largest = max(gradient.abs().max() for gradient in whole.values())
+    return float(max((whole[name] - pieces[name]).abs().max() for name in whole) / largest)
 
 
 def profile(step: CutStep, rounds: int) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ import numpy as np
 
 from clarity_cxr.errors import CheckpointError, ClarityError
 
-Backend = Literal["onnxruntime", "openvino", "openvino-bfloat16"]
-"""`openvino-bfloat16` computes in bfloat16 where that is faster; probabilities change in the third digit, and so do
-boxes."""
+ExportBackend = Literal["onnxruntime", "openvino", "openvino-bfloat16"]
+TorchBackend = Literal["torch", "torch-bfloat16"]
+Backend = TorchBackend | ExportBackend
+"""What computes: torch runs checkpoints, the others exports. bfloat16 changes probabilities in the third digit
+and moves the edges of boxes."""
 
 HEADER = "clarity_cxr"
 """Key of an exported model's metadata."""
@@ -36,7 +38,7 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(path: Path, backend: Backend, threads: int | None) -> Engine:
+def open_engine(path: Path, backend: ExportBackend, threads: int | None) -> Engine:
     """Open an exported model.
 
     Args:
@@ -61,7 +63,7 @@ def open_engine(path: Path, backend: Backend, threads: int | None) -> Engine:
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, threads: int | None, backend: Backend) -> None:
+    def __init__(self, path: Path, threads: int | None, backend: ExportBackend) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -77,7 +79,7 @@ class _OnnxRuntime:
 class _OpenVino:
     """Films are resized beforehand: OpenVINO would compute the resize in the graph in float32 and move grey levels."""
 
-    def __init__(self, path: Path, threads: int | None, backend: Backend) -> None:
+    def __init__(self, path: Path, threads: int | None, backend: ExportBackend) -> None:
         import openvino
 
         core = openvino.Core()

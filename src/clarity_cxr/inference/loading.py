@@ -1,20 +1,18 @@
 """Whatever can predict, from its file: a checkpoint in torch, an exported model without it."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from clarity_cxr.calibration import OperatingPoint
 from clarity_cxr.errors import ClarityError
-from clarity_cxr.inference import engines
+from clarity_cxr.inference.engines import Backend, ExportBackend, TorchBackend
 from clarity_cxr.inference.predictor import Predictor, load
 from clarity_cxr.inference.runner import OnnxPredictor
 
 AnyPredictor = Predictor | OnnxPredictor
-TorchBackend = Literal["torch", "torch-bfloat16"]
-Backend = TorchBackend | engines.Backend
 
 CHECKPOINT_BACKEND: TorchBackend = "torch"
-EXPORT_BACKEND: engines.Backend = "onnxruntime"
+EXPORT_BACKEND: ExportBackend = "onnxruntime"
 """What runs a file when nobody chooses: the fastest here that gives the same boxes, see docs/export.md."""
 
 
@@ -39,21 +37,13 @@ def load_predictor(
         ClarityError: the device does not exist here, the threshold is not in [0, 1], there is no such operating point,
             the backend does not run this kind of file, or its package is not installed.
     """
-    if path.suffix == ".onnx":
-        chosen = backend or EXPORT_BACKEND
-        if chosen in get_args(TorchBackend):
-            raise ClarityError(f"{path}: --backend {chosen} runs .safetensors checkpoints; leave it out or give one")
-        options = {"decision_threshold": decision_threshold, "operating_point": operating_point}
-        return OnnxPredictor(path, backend=chosen, **options)
-    chosen = backend or CHECKPOINT_BACKEND
-    if chosen not in get_args(TorchBackend):
+    exported = path.suffix == ".onnx"
+    chosen: Any = backend or (EXPORT_BACKEND if exported else CHECKPOINT_BACKEND)
+    if exported and chosen in get_args(TorchBackend):
+        raise ClarityError(f"{path}: --backend {chosen} runs .safetensors checkpoints; leave it out or give one")
+    if not exported and chosen in get_args(ExportBackend):
         raise ClarityError(
             f"{path}: --backend {chosen} runs .onnx exports; make one with `clarity export --checkpoint {path} --out F`"
         )
-    return load(
-        path,
-        device,
-        decision_threshold=decision_threshold,
-        operating_point=operating_point,
-        bfloat16=chosen == "torch-bfloat16",
-    )
+    rule: dict[str, Any] = {"decision_threshold": decision_threshold, "operating_point": operating_point}
+    return OnnxPredictor(path, backend=chosen, **rule) if exported else load(path, device, backend=chosen, **rule)

@@ -8,6 +8,7 @@ import torch
 
 from clarity_cxr.calibration import OperatingPoint, decision_rule
 from clarity_cxr.data.images import resize_film
+from clarity_cxr.inference.engines import TorchBackend
 from clarity_cxr.inference.film_model import FilmModel
 from clarity_cxr.inference.prediction import FilmPrediction, as_grey, assemble_prediction, box_thresholds
 from clarity_cxr.models import Checkpoint, load_checkpoint
@@ -22,7 +23,7 @@ class Predictor:
         device: where the model runs, e.g. "cpu" or "cuda".
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the checkpoint instead.
-        bfloat16: run the model under bfloat16 autocast.
+        backend: `torch-bfloat16` runs the model under bfloat16 autocast.
 
     Raises:
         ClarityError: the device does not exist here, the threshold is not in [0, 1], or the checkpoint has no operating
@@ -36,12 +37,12 @@ class Predictor:
         device: str = "cpu",
         decision_threshold: float = 0.5,
         operating_point: OperatingPoint | None = None,
-        bfloat16: bool = False,
+        backend: TorchBackend = "torch",
     ) -> None:
         self.device = usable_device(device)
         self.model = checkpoint.model.to(self.device).eval()
         self.film_model = FilmModel(self.model).eval()
-        self.bfloat16 = bfloat16
+        self.backend = backend
         self.metadata = checkpoint.metadata
         self.findings = checkpoint.metadata.findings
         self.image_size = checkpoint.metadata.image_size
@@ -67,7 +68,8 @@ class Predictor:
             return []
         grey = [as_grey(film) for film in films]
         batch = np.stack([resize_film(film, self.image_size) for film in grey])
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        half = self.backend == "torch-bfloat16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.film_model(torch.from_numpy(batch).to(self.device))
         maps = {name: tensor.cpu().numpy() for name, tensor in output._asdict().items()}
         return [
@@ -88,7 +90,7 @@ def load(
     *,
     decision_threshold: float = 0.5,
     operating_point: OperatingPoint | None = None,
-    bfloat16: bool = False,
+    backend: TorchBackend = "torch",
 ) -> Predictor:
     """Load a checkpoint for prediction.
 
@@ -97,7 +99,7 @@ def load(
         device: where the model runs, e.g. "cpu" or "cuda".
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the checkpoint instead.
-        bfloat16: run the model under bfloat16 autocast.
+        backend: `torch-bfloat16` runs the model under bfloat16 autocast.
 
     Raises:
         CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
@@ -110,5 +112,5 @@ def load(
         device=device,
         decision_threshold=decision_threshold,
         operating_point=operating_point,
-        bfloat16=bfloat16,
+        backend=backend,
     )

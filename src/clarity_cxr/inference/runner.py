@@ -16,7 +16,7 @@ import numpy as np
 
 from clarity_cxr.calibration import Calibration, OperatingPoint, decision_rule
 from clarity_cxr.errors import CheckpointError, ClarityError
-from clarity_cxr.inference.engines import MAPS, Backend, Engine, open_engine
+from clarity_cxr.inference.engines import MAPS, Engine, ExportBackend, open_engine
 from clarity_cxr.inference.prediction import FilmPrediction, as_grey, assemble_prediction
 
 FORMAT_VERSION = 1
@@ -44,8 +44,9 @@ class OnnxPredictor:
         decision_threshold: float = 0.5,
         operating_point: OperatingPoint | None = None,
         threads: int | None = None,
-        backend: Backend = "onnxruntime",
+        backend: ExportBackend = "onnxruntime",
     ) -> None:
+        self.backend = backend
         self._engine = open_engine(Path(path), backend, threads)
         self.metadata = _read_metadata(Path(path), self._engine)
         self.findings = tuple(self.metadata["findings"])

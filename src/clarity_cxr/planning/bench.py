@@ -34,6 +34,8 @@ from clarity_cxr.planning.model_rates import (
 from clarity_cxr.planning.rates import copy_rate, disk_rates, matmul_rate, timings
 from clarity_cxr.progress import progress_bar
 
+_FEWEST = 24
+"""Films of the store: about two thirds of them are for training, which a batch is taken from."""
 _FILM_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -168,7 +170,7 @@ class _Bench:
     def store(self) -> dict[str, Any]:
         """A small store, for the models; the memory that its tables take, and what the process holds with them."""
         release = self.scratch / "release"
-        films = 4 * self.subject.batch_size
+        films = max(2 * self.subject.batch_size, _FEWEST)
         write_release(release, PhantomConfig(films=films, size=max(self.subject.size, 64)), self.processes)
         self.prepared: FilmStore = prepare(release, self.scratch / "store", self.subject.size, processes=1)
         save_checkpoint(self.checkpoint, self.student)
