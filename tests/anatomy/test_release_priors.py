@@ -9,6 +9,7 @@ from clarity_cxr.data.images import read_film, resize_film
 from clarity_cxr.data.prepare import prepare
 from clarity_cxr.data.release import read_release, stem_of
 from clarity_cxr.errors import ReleaseError
+from clarity_cxr.shards import Shard
 from tests.anatomy.shapes import CornerProvider
 
 
@@ -49,3 +50,11 @@ def test_a_broken_film_is_reported_and_the_others_are_done(release: Path):
     assert result.written == 19
     assert len(result.unreadable) == 1
     assert path.name in result.unreadable[0]
+
+
+def test_shards_share_a_release(release: Path):
+    provider = CornerProvider()
+    done = [write_release_priors(release, provider, shard=Shard(number, 3)) for number in (2, 3, 1)]
+    assert [result.written for result in done] == [7, 7, 6]
+    assert write_release_priors(release, provider).kept == 20
+    assert provider.seen == 20

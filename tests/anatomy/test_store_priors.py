@@ -12,10 +12,11 @@ import pytest
 
 from clarity_cxr.anatomy import store_priors
 from clarity_cxr.anatomy.regions import pack_priors
-from clarity_cxr.anatomy.store_priors import verify_priors, write_store_priors
+from clarity_cxr.anatomy.store_priors import verify_priors, write_shard_priors, write_store_priors
 from clarity_cxr.data.store import open_store
 from clarity_cxr.errors import ClarityError, StoreError
 from clarity_cxr.files import file_digest
+from clarity_cxr.shards import Shard
 from tests.anatomy.shapes import CornerProvider
 
 PROJECT = Path(__file__).parents[2]
@@ -178,3 +179,43 @@ def test_priors_that_came_with_the_release_are_accepted(release: Path, tmp_path:
 
     write_release_priors(release, CornerProvider())
     verify_priors(prepare(release, tmp_path / "store", size=32, processes=1))
+
+
+def test_shards_in_any_order_end_as_one_pass(store: Path, tmp_path: Path):
+    alone = Path(shutil.copytree(store, tmp_path / "alone"))
+    expected = write_store_priors(alone, CornerProvider())
+    provider = CornerProvider()
+    assert write_shard_priors(store, provider, Shard(3, 3), 4) is None
+    assert write_shard_priors(store, provider, Shard(1, 3), 2) is None
+    assert open_store(store).priors is None, "unfinished priors are not used"
+    assert write_shard_priors(store, provider, Shard(1, 3), 4) is None
+    result = write_shard_priors(store, provider, Shard(2, 3), 4)
+    assert result is not None
+    assert provider.seen == 20
+    assert result.manifest == expected.manifest
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == {
+        path.name: path.read_bytes() for path in alone.iterdir()
+    }
+
+
+def test_a_late_shard_keeps_what_the_others_have_replaced(store: Path):
+    write_store_priors(store, CornerProvider())
+    other = CornerProvider(weights_digest="1" * 64)
+    with pytest.raises(StoreError, match="--replace"):
+        write_shard_priors(store, other, Shard(1, 2))
+    assert write_shard_priors(store, other, Shard(2, 2), replace=True) is None
+    assert open_store(store).manifest["priors"]["weights"] == "0" * 64, "the old ones hold until the new ones are whole"
+    assert write_shard_priors(store, other, Shard(1, 2), replace=True) is not None
+    write_shard_priors(store, other, Shard(2, 2), replace=True)
+    assert other.seen == 20
+    assert open_store(store).manifest["priors"]["weights"] == "1" * 64
+
+
+def test_a_shard_of_other_weights_is_refused_while_one_is_at_work(store: Path):
+    class Nested(CornerProvider):
+        def regions(self, films, image_ids=()):
+            with pytest.raises(StoreError, match="another process is making other priors"):
+                write_shard_priors(store, CornerProvider(weights_digest="1" * 64), Shard(2, 2))
+            return super().regions(films, image_ids)
+
+    assert write_shard_priors(store, Nested(), Shard(1, 2)) is None

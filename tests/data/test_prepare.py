@@ -19,6 +19,8 @@ from clarity_cxr.data import workers
 from clarity_cxr.data.images import read_film, resize_film
 from clarity_cxr.data.prepare import prepare
 from clarity_cxr.errors import ClarityError, FilmError, ReleaseError, StoreError
+from clarity_cxr.journals import Journals
+from clarity_cxr.shards import WHOLE
 from tests.data.conftest import REAL_RELEASE, SmallRelease
 
 SIZE = 24
@@ -27,9 +29,10 @@ SLOW_RUN = """
 import sys, time
 from pathlib import Path
 from clarity_cxr.data import prepare as preparation
-append = preparation._append
+from clarity_cxr.journals import Journal
+append = Journal.append
 preparation.CHUNK_FILMS = 4
-preparation._append = lambda *args: (time.sleep(0.1), append(*args))
+Journal.append = lambda *args: (time.sleep(0.1), append(*args))
 preparation.prepare(Path(sys.argv[1]), Path(sys.argv[2]), size=24, processes=int(sys.argv[3]))
 """
 
@@ -113,7 +116,7 @@ def test_killed_and_run_again_it_continues_to_the_same_bytes(
     root: Path, tmp_path: Path, small_chunks: None, written_chunks: list[int], processes: int
 ) -> None:
     expected = _contents(prepare(root, tmp_path / "undisturbed", size=SIZE, processes=1).path)
-    out, journal = tmp_path / "store", tmp_path / "store.partial/journal"
+    out, journal = tmp_path / "store", tmp_path / "store.partial/journal.1-of-1"
     chunks = len(written_chunks)
     written_chunks.clear()
     command = [sys.executable, "-c", SLOW_RUN, str(root), str(out), str(processes)]
@@ -153,8 +156,8 @@ def test_a_journal_line_cut_off_by_the_kill_is_done_again(
         patch.setattr(preparation, "_write_tables", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(root, out, size=SIZE, processes=1)
-    journal = (partial / "journal").read_bytes()
-    (partial / "journal").write_bytes(journal[:-5])
+    journal = partial / "journal.1-of-1"
+    journal.write_bytes(journal.read_bytes()[:-5])
     (partial / ".index.parquet.x.tmp.parquet").touch()
     written_chunks.clear()
 
@@ -184,8 +187,9 @@ def test_an_unfinished_store_of_another_size_is_left_alone(
 
 
 def test_two_runs_into_one_store_at_once(root: Path, tmp_path: Path) -> None:
-    held = preparation._locked_journal(tmp_path / "store.partial")
-    with held, pytest.raises(StoreError, match="another process is preparing this store"):
+    (tmp_path / "store.partial").mkdir()
+    held = Journals(tmp_path / "store.partial", "journal", {}).claim(WHOLE)
+    with held, pytest.raises(StoreError, match="another process is at work on this"):
         prepare(root, tmp_path / "store", size=SIZE, processes=1)
     assert len(prepare(root, tmp_path / "store", size=SIZE, processes=1)) > 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from clarity_cxr.cli.distill import dump as dump_command
 from clarity_cxr.data.augmentation import AugmentationConfig, augment
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.distill import dump as dump_module
@@ -209,3 +210,16 @@ def test_ranges(source: LogitSource, tmp_path: Path, epochs: int, only: range | 
     with pytest.raises(ConfigError, match="expected at least one epoch"):
         dump(source, tmp_path / "logits", epochs, only=only, batch_size=batch_size, origin=ORIGIN)
     assert not (tmp_path / "logits").exists()
+
+
+def test_shards_make_epochs_of_their_own(
+    teacher_file: Path, phantom_store: FilmStore, undisturbed: LogitStore, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "logits"
+    options = {"teacher": teacher_file, "store": phantom_store.path, "epochs": EPOCHS, "out": out, "seed": 7}
+    for shard in ("4/4", "2/4", "1/4"):
+        dump_command(**options, batch_size=BATCH, shard=shard)
+    assert "shard 1/4 of 3 epochs has none" in capsys.readouterr().out
+    assert LogitStore(out).missing() == [1]
+    dump_command(**options, batch_size=BATCH, only="1:3", shard="1/2")
+    assert files(LogitStore(out)) == files(undisturbed)

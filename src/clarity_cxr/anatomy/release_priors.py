@@ -16,7 +16,9 @@ from clarity_cxr.data.release import read_release, stem_of
 from clarity_cxr.data.workers import map_unordered
 from clarity_cxr.errors import FilmError, ReleaseError
 from clarity_cxr.files import atomic_path, output_errors, write_json
+from clarity_cxr.journals import exclusive
 from clarity_cxr.progress import progress_bar
+from clarity_cxr.shards import WHOLE, Shard
 
 _ORIGIN = "provider.json"
 
@@ -45,7 +47,12 @@ class ReleasePriors:
 
 
 def write_release_priors(
-    root: Path, provider: Provider, batch_size: int = 32, processes: int = 1, replace: bool = False
+    root: Path,
+    provider: Provider,
+    batch_size: int = 32,
+    processes: int = 1,
+    replace: bool = False,
+    shard: Shard = WHOLE,
 ) -> ReleasePriors:
     """Write `priors/<stem>.png`, 128 x 128, whose bits 0..3 are the four priors; files that are there are kept.
 
@@ -55,6 +62,7 @@ def write_release_priors(
         batch_size: films segmented together.
         processes: processes that decode films.
         replace: whether priors of another provider are made anew.
+        shard: the share of the films to do here.
 
     Raises:
         ReleaseError: the release is unsound, or has priors of another provider.
@@ -65,10 +73,11 @@ def write_release_priors(
     if films.empty:
         raise ReleaseError(f"{root}: none of the CSV's films is under images*/; expected PNG or JPEG files there")
     folder = root / "priors"
-    _claim(folder, provider, replace)
+    with output_errors(folder), exclusive(root / ".priors.lock"):
+        _claim(folder, provider, replace)
     targets = {
         root / path: folder / f"{stem_of(name)}.png"
-        for path, name in zip(films["path"], films["image_id"], strict=True)
+        for path, name in list(zip(films["path"], films["image_id"], strict=True))[shard.of(len(films))]
     }
     missing = [path for path, target in targets.items() if not target.exists()]
     tasks = (DecodeTask(missing[k : k + batch_size], provider.film_size) for k in range(0, len(missing), batch_size))

@@ -1,17 +1,15 @@
 """Priors for every film of a prepared store; continues after an interruption.
 
-The masks are written to `priors.npy.partial` beside a journal that says how many films are done, so that a run that was
-killed at any moment continues behind them. When all are there the file gets its name and the manifest its entry.
+The masks are written to `priors.npy.partial` beside journals that say which films are done, so that a run that was
+killed at any moment continues with the others, and the shards of a job array can share the store. When all are there
+the file gets its name and the manifest its entry.
 """
 
-import fcntl
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,9 @@ from clarity_cxr.anatomy.segmenters import Provider
 from clarity_cxr.data.store import PRIORS_SHAPE, FilmStore, open_store
 from clarity_cxr.errors import StoreError
 from clarity_cxr.files import file_digest, output_errors, write_json
+from clarity_cxr.journals import Journal, Journals, exclusive
 from clarity_cxr.progress import progress_bar
+from clarity_cxr.shards import WHOLE, Shard
 
 _PARTIAL = "priors.npy.partial"
 _JOURNAL = "priors.journal"
@@ -44,6 +44,28 @@ def write_store_priors(path: Path, provider: Provider, batch_size: int = 32, rep
         StoreError: the folder is no store, has other priors, or another process is at work on it.
         ClarityError: the provider fails, or the store cannot be written.
     """
+    store = write_shard_priors(path, provider, WHOLE, batch_size, replace)
+    if store is None:
+        raise StoreError(f"{path}: other processes are making shards of its priors; the last of them finishes them")
+    return store
+
+
+def write_shard_priors(
+    path: Path, provider: Provider, shard: Shard, batch_size: int = 32, replace: bool = False
+) -> FilmStore | None:
+    """Make the priors of a shard's films; whichever shard is the last gives them all to the store.
+
+    Args:
+        path, provider, batch_size: as for `write_store_priors`, the same for every shard.
+        shard: which films to do here.
+        replace: as for `write_store_priors`; but a shard that comes late keeps what the others have just made.
+
+    Returns:
+        The store with its priors, or None while other shards have not done theirs.
+
+    Raises:
+        StoreError, ClarityError: as `write_store_priors`.
+    """
     store = open_store(path)
     origin = {
         "provider": provider.name,
@@ -51,21 +73,30 @@ def write_store_priors(path: Path, provider: Provider, batch_size: int = 32, rep
         "threshold": provider.threshold,
         "film_digest": store.manifest["film_digest"],
     }
-    if _finished(store, origin, replace):
+    anew = replace and shard == WHOLE
+    if _finished(store, origin, replace, anew):
         return store
-    with output_errors(store.path), _locked_journal(store.path) as journal:
-        store = open_store(path)
-        if _finished(store, origin, replace):  # another process was faster
-            (store.path / _JOURNAL).unlink()
-            return store
-        done, empty = _resume(store, journal, origin)
-        if done < len(store) or (store.path / _PARTIAL).exists():
-            empty = _write_masks(store, provider, batch_size, journal, done, empty)
-            _publish(store)
-        entry = {**origin, "films": len(store), "without_lungs": empty, "date": datetime.now(UTC).date().isoformat()}
-        entry["digest"] = file_digest(store.path / "priors.npy")
-        write_json(store.path / "manifest.json", {**store.manifest, "priors": entry})
-        (store.path / _JOURNAL).unlink()
+    journals, door = Journals(path, _JOURNAL, origin), path / "priors.lock"
+    with output_errors(path):
+        with exclusive(door):
+            store = open_store(path)
+            if _finished(store, origin, replace, anew):  # another process was faster
+                return store
+            _begin(store, journals)
+            journal = journals.claim(shard)
+            journal.begin()
+        with journal:
+            _write_masks(store, provider, batch_size, shard, journals, journal)
+        with exclusive(door):
+            store = open_store(path)
+            if _finished(store, origin, replace, anew):
+                return store
+            if journals.in_use() or not _done(store, journals).all():
+                return None
+            if (path / _PARTIAL).exists():
+                _publish(store)
+            _describe(store, journals)
+            journals.remove()
     return open_store(path)
 
 
@@ -92,12 +123,13 @@ def verify_priors(store: FilmStore) -> None:
         )
 
 
-def _finished(store: FilmStore, origin: dict[str, Any], replace: bool) -> bool:
+def _finished(store: FilmStore, origin: dict[str, Any], replace: bool, anew: bool) -> bool:
+    """Whether the store has priors of this origin, which do not have to be made anew."""
     entry = store.manifest["priors"]
     if entry is None:
         return False
     if {key: entry.get(key) for key in _ORIGIN} == origin:
-        return not replace
+        return not anew
     if not replace:
         raise StoreError(
             f"{store.path}: has priors already, of provider {entry.get('provider')!r} or of other weights or films; "
@@ -106,63 +138,59 @@ def _finished(store: FilmStore, origin: dict[str, Any], replace: bool) -> bool:
     return False
 
 
-@contextmanager
-def _locked_journal(folder: Path) -> Iterator[BinaryIO]:
-    path = folder / _JOURNAL
-    with path.open("a+b") as journal:
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{folder}: another process is making its priors; wait for it to end") from None
-        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(journal.fileno())):
-            raise StoreError(f"{folder}: another process has just finished its priors; run the command again")
-        yield journal
+def _begin(store: FilmStore, journals: Journals) -> None:
+    """Make room for the masks, unless an unfinished pass of the same origin has.
+
+    Raises:
+        StoreError: a pass of another origin is at work.
+    """
+    begun = journals.headers()
+    if begun and all(header == journals.header for header in begun):
+        published = store.manifest["priors"] is None and (store.path / "priors.npy").exists()
+        if (store.path / _PARTIAL).exists() or (published and _done(store, journals).all()):
+            return
+    if journals.in_use():
+        raise StoreError(f"{store.path}: another process is making other priors for it; wait for it to end")
+    journals.remove()
+    _allocate(store.path / _PARTIAL, len(store))
 
 
-def _resume(store: FilmStore, journal: BinaryIO, origin: dict[str, Any]) -> tuple[int, int]:
-    """Films done by an earlier run of the same origin, and how many of them have no lungs; begins anew otherwise."""
-    journal.seek(0)
-    content = journal.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    header, *steps = [json.loads(line) for line in whole.splitlines()] or [None]
-    if header == origin and steps:
-        published = steps[-1]["done"] == len(store) and store.manifest["priors"] is None
-        if (store.path / _PARTIAL).exists() or (published and (store.path / "priors.npy").exists()):
-            journal.truncate(len(whole))
-            return steps[-1]["done"], steps[-1]["empty"]
-    journal.truncate(0)
-    _append(journal, origin)
-    return 0, 0
-
-
-def _append(journal: BinaryIO, line: dict[str, Any]) -> None:
-    journal.write(json.dumps(line).encode() + b"\n")
-    journal.flush()
-    os.fsync(journal.fileno())
+def _done(store: FilmStore, journals: Journals) -> np.ndarray:
+    """(n,) bool: films whose masks are on the disk."""
+    done = np.zeros(len(store), dtype=bool)
+    for line in journals.lines():
+        done[line["first"] : line["stop"]] = True
+    return done
 
 
 def _write_masks(
-    store: FilmStore, provider: Provider, batch_size: int, journal: BinaryIO, done: int, empty: int
-) -> int:
-    """Write the masks of all films from number `done` on; returns how many films have no lungs."""
+    store: FilmStore, provider: Provider, batch_size: int, shard: Shard, journals: Journals, journal: Journal
+) -> None:
+    """Write the masks of the shard's films that no journal names, and note them with the rows that have no lungs."""
+    mine = np.arange(len(store))[shard.of(len(store))]
+    left = mine[~_done(store, journals)[mine]]
     partial = store.path / _PARTIAL
-    if not done:
-        _allocate(partial, len(store))
+    if not len(left):
+        return
     names = store.index["image_id"].tolist()
     begin = np.load(partial, mmap_mode="r", allow_pickle=False).offset
-    with progress_bar("Segmenting films", len(store), done) as advance, partial.open("r+b") as handle:
-        while done < len(store):
-            rows = range(done, min(done + batch_size, len(store)))
+    with progress_bar("Segmenting films", len(mine), len(mine) - len(left)) as advance, partial.open("r+b") as handle:
+        for rows in _batches(left, batch_size):
             packed = pack_priors(provider.regions(_read_films(store, rows), names[rows.start : rows.stop]))
             handle.seek(begin + rows.start * packed[0].nbytes)
             handle.write(packed.tobytes())
             handle.flush()
             os.fsync(handle.fileno())
-            done = rows.stop
-            empty += int((packed[:, 0].max(axis=(1, 2)) == 0).sum())
-            _append(journal, {"done": done, "empty": empty})
+            empty = rows.start + np.flatnonzero(packed[:, 0].max(axis=(1, 2)) == 0)
+            journal.append({"first": rows.start, "stop": rows.stop, "empty": empty.tolist()})
             advance(len(packed))
-    return empty
+
+
+def _batches(rows: np.ndarray, batch_size: int) -> Iterator[range]:
+    """Ascending rows in runs of neighbours, at most `batch_size` long."""
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+        for first in range(int(run[0]), int(run[-1]) + 1, batch_size):
+            yield range(first, min(first + batch_size, int(run[-1]) + 1))
 
 
 def _allocate(partial: Path, count: int) -> None:
@@ -187,3 +215,12 @@ def _publish(store: FilmStore) -> None:
     if store.manifest["priors"] is not None:
         write_json(store.path / "manifest.json", {**store.manifest, "priors": None})
     (store.path / _PARTIAL).replace(store.path / "priors.npy")
+
+
+def _describe(store: FilmStore, journals: Journals) -> None:
+    """Say in the manifest whose priors the store now has."""
+    empty = {row for line in journals.lines() for row in line["empty"]}
+    entry = {**journals.header, "films": len(store), "without_lungs": len(empty)}
+    entry["date"] = datetime.now(UTC).date().isoformat()
+    entry["digest"] = file_digest(store.path / "priors.npy")
+    write_json(store.path / "manifest.json", {**store.manifest, "priors": entry})

@@ -14,6 +14,7 @@ def anatomy(
     batch_size: int = 32,
     device: str = "cpu",
     replace: bool = False,
+    shard: str | None = None,
 ) -> int:
     """Make the four anatomical priors of every film; the same command continues an interrupted run.
 
@@ -30,6 +31,7 @@ def anatomy(
         batch_size: Films segmented together.
         device: Where the segmenter runs: cpu, cuda, cuda:1, mps.
         replace: Make priors anew where there are some of another provider or other weights.
+        shard: Share of the films to do here, I/N from 1/N to N/N, for job arrays; the last gives the store its priors.
 
     Returns:
         0, or 1 if any film of a release could not be read.
@@ -38,14 +40,23 @@ def anatomy(
 
     from clarity_cxr.anatomy.segmenters import load_provider
     from clarity_cxr.errors import ConfigError
+    from clarity_cxr.shards import parse_shard
 
     if batch_size < 1:
         raise ConfigError(f"--batch-size {batch_size}: must be at least 1")
     source = load_provider(provider, weights, masks, device)
     if (store_or_release / "manifest.json").is_file():
-        from clarity_cxr.anatomy.store_priors import write_store_priors
+        from clarity_cxr.anatomy.store_priors import write_shard_priors, write_store_priors
 
-        store = write_store_priors(store_or_release, source, batch_size, replace)
+        if shard is None:
+            store = write_store_priors(store_or_release, source, batch_size, replace)
+        else:
+            store = write_shard_priors(store_or_release, source, parse_shard(shard), batch_size, replace)
+        if store is None:
+            print(
+                f"{store_or_release}: shard {shard} is done, others are not yet; the last of them finishes the priors"
+            )
+            return 0
         entry = store.manifest["priors"]
         print(
             f"{store_or_release}: priors of {len(store):,} films by {entry['provider']}, "
@@ -55,7 +66,8 @@ def anatomy(
     from clarity_cxr.anatomy.release_priors import write_release_priors
     from clarity_cxr.data.workers import available_processors
 
-    result = write_release_priors(store_or_release, source, batch_size, available_processors(), replace)
+    share, processes = parse_shard(shard), available_processors()
+    result = write_release_priors(store_or_release, source, batch_size, processes, replace, share)
     already = f", {result.kept:,} were there already" if result.kept else ""
     print(f"{store_or_release / 'priors'}: priors of {result.written:,} films written{already}")
     for message in result.unreadable:

@@ -13,6 +13,7 @@ def dump(
     epochs: int,
     out: Path,
     only: str | None = None,
+    shard: str | None = None,
     seed: int = 0,
     augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
     batch_size: int = 64,
@@ -30,6 +31,7 @@ def dump(
         epochs: epochs that the student will be trained for.
         out: folder of the logits.
         only: epochs to make here, FIRST:LAST without the last, such as 50:100 (default: all).
+        shard: share of those epochs to make here, I/N from 1/N to N/N, for job arrays on file systems without locks.
         seed: the student's run.seed.
         augmentation: the student's augmentation.
         batch_size: films per forward pass; the same one gives the same bytes.
@@ -38,11 +40,16 @@ def dump(
     """
     from clarity_cxr.distill.dump import dump as dump_logits
     from clarity_cxr.distill.source import LogitSource
+    from clarity_cxr.shards import parse_shard
 
     source = LogitSource(teacher, store, augmentation, seed, device, precision)
     origin = {"teacher": str(teacher.resolve()), "store": str(store.resolve())}
-    chosen = None if only is None else _epoch_range(only)
-    logits = dump_logits(source, out, epochs, only=chosen, batch_size=batch_size, origin=origin)
+    chosen = range(epochs) if only is None else _epoch_range(only)
+    share = chosen[parse_shard(shard).of(len(chosen))]
+    if chosen and not share:
+        print(f"{out}: shard {shard} of {len(chosen)} epochs has none; nothing to do")
+        return
+    logits = dump_logits(source, out, epochs, only=share, batch_size=batch_size, origin=origin)
     missing = logits.missing()
     print(f"{out}: {epochs - len(missing)} of {epochs} epochs" + ("" if missing else f", digest {logits.digest()}"))
 

@@ -14,6 +14,7 @@ def prepare(
     size: int = 224,
     processes: int | None = None,
     skip_missing: bool = False,
+    shard: str | None = None,
     film_check: bool = True,
     strict: bool = False,
 ) -> int:
@@ -28,6 +29,7 @@ def prepare(
         size: Side of the stored films in pixels.
         processes: Worker processes (default: one per processor).
         skip_missing: Leave out rows without a film and films without a row instead of stopping.
+        shard: Share of the films to prepare here, I/N from 1/N to N/N, for job arrays; the last finishes the store.
         film_check: Ask whether each film is a whole upright frontal chest film; OUT/film_check.csv names the others.
         strict: Exit with 1 if one is not; else this is a warning.
     """
@@ -36,9 +38,17 @@ def prepare(
     from clarity_cxr.anatomy.film_check import STORE_REPORT, check_store, film_warnings
     from clarity_cxr.data.manifest import data_set
     from clarity_cxr.data.prepare import prepare as prepare_store
+    from clarity_cxr.data.prepare import prepare_shard
+    from clarity_cxr.shards import parse_shard
 
     source = data_set(release, images, boxes, findings_map)
-    store = prepare_store(source, out, size=size, processes=processes, skip_missing=skip_missing)
+    if shard is None:
+        store = prepare_store(source, out, size, processes, skip_missing)
+    else:
+        store = prepare_shard(source, out, parse_shard(shard), size, processes, skip_missing)
+    if store is None:
+        print(f"{out}: shard {shard} is done, others are not yet; the last of them finishes the store")
+        return 0
     counts = ", ".join(f"{count:,} {split}" for split, count in store.manifest["splits"].items())
     priors = "with priors" if store.priors is not None else "without priors"
     print(f"{out}: {len(store):,} films at {store.size} px ({counts}), {len(store.boxes):,} boxes, {priors}")

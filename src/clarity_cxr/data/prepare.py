@@ -1,20 +1,18 @@
 """From a release to a store: decode, grey, Lanczos, one memory-mapped array; continues after an interruption.
 
-All work happens in `STORE.partial/`, which is renamed to `STORE` when whole. Its journal names the chunks whose rows
-are on the disk, so a run that was killed at any moment continues with the others and ends with the same bytes.
+All work happens in `STORE.partial/`, which is renamed to `STORE` when whole. Its journals name the chunks whose rows
+are on the disk, so a run that was killed at any moment continues with the others and ends with the same bytes, and the
+shards of a job array can fill one store.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -27,7 +25,9 @@ from clarity_cxr.data.workers import StoreChunk, available_processors, map_unord
 from clarity_cxr.errors import FilmError, ReleaseError, StoreError
 from clarity_cxr.files import atomic_path, file_digest, output_errors, write_json
 from clarity_cxr.findings import FINDINGS
+from clarity_cxr.journals import Journal, Journals, exclusive
 from clarity_cxr.progress import progress_bar
+from clarity_cxr.shards import WHOLE, Shard
 
 CHUNK_FILMS = 32
 """Films decoded, written and journalled together."""
@@ -55,10 +55,6 @@ class _Arrays:
     priors: tuple[Path, int] | None
 
 
-class _OtherInputsError(StoreError):
-    """The partial folder belongs to another preparation and must be left alone."""
-
-
 def prepare(
     release: Path | Manifest, out: Path, size: int = 224, processes: int | None = None, skip_missing: bool = False
 ) -> FilmStore:
@@ -78,6 +74,32 @@ def prepare(
         StoreError: `out` or `out.partial` holds something else, or another process is at work on it.
         ClarityError: `out` cannot be written.
     """
+    store = prepare_shard(release, out, WHOLE, size, processes, skip_missing)
+    if store is None:
+        raise StoreError(f"{out}: other processes are preparing shards of it; the last of them finishes it")
+    return store
+
+
+def prepare_shard(
+    release: Path | Manifest,
+    out: Path,
+    shard: Shard,
+    size: int = 224,
+    processes: int | None = None,
+    skip_missing: bool = False,
+) -> FilmStore | None:
+    """Prepare a shard's films; whichever shard is the last finishes the store, with the bytes that `prepare` gives.
+
+    Args:
+        release, out, size, processes, skip_missing: as for `prepare`, the same for every shard.
+        shard: which chunks of films to do here.
+
+    Returns:
+        The store, or None while other shards have not done theirs.
+
+    Raises:
+        ReleaseError, FilmError, StoreError, ClarityError: as `prepare`.
+    """
     out = Path(out)
     if size < 1 or (processes is not None and processes < 1):
         raise StoreError(f"size {size}, processes {processes}: both must be at least 1")
@@ -85,26 +107,34 @@ def prepare(
     inputs = _inputs_digest(plan, size)
     if _occupied(out):
         return _finished_store(out, inputs)
-    partial = out.with_name(out.name + ".partial")
-    with output_errors(partial), _locked_journal(partial) as journal:
-        if _occupied(out):  # another process finished it while this one was reading the release
-            shutil.rmtree(partial)
-            return _finished_store(out, inputs)
-        sizes: dict[int, list[tuple[int, int]]] = {}
+    partial, door = out.with_name(out.name + ".partial"), out.with_name(out.name + ".lock")
+    journals = Journals(partial, _JOURNAL, {"inputs_digest": inputs})
+    with output_errors(partial):
+        with exclusive(door):
+            if _occupied(out):  # another process finished it while this one was reading the release
+                return _finished_store(out, inputs)
+            journal = _claim(journals, shard)
         try:
-            arrays = _resume(partial, journal, inputs, sizes) or _allocate(partial, journal, inputs, plan, size)
-            _write_films(plan, size, arrays, journal, sizes, processes or available_processors())
-            _write_tables(partial, plan, size, inputs, sizes)
-        except _OtherInputsError:
-            raise
+            with journal:
+                with exclusive(door):
+                    arrays = _open_arrays(partial) if journals.headers() else _allocate(partial, plan, size)
+                    journal.begin()
+                _write_films(plan, size, arrays, journals, journal, shard, processes or available_processors())
         except BaseException:
-            if not sizes:
-                shutil.rmtree(partial)
+            with exclusive(door):
+                _remove_if_nothing_is_done(journals)
             raise
-        partial.replace(out)
-        (out / _JOURNAL).unlink()
-        _flush_folder(out)
-        _flush_folder(out.parent)
+        with exclusive(door):
+            if _occupied(out):
+                return _finished_store(out, inputs)
+            sizes = _done(journals)
+            if journals.in_use() or len(sizes) < _chunk_count(plan):
+                return None
+            _write_tables(partial, plan, size, inputs, sizes)
+            partial.replace(out)
+            Journals(out, _JOURNAL, journals.header).remove()
+            _flush_folder(out)
+            _flush_folder(out.parent)
     return open_store(out, size)
 
 
@@ -155,47 +185,34 @@ def _finished_store(out: Path, inputs: str) -> FilmStore:
     return store
 
 
-@contextmanager
-def _locked_journal(partial: Path) -> Iterator[BinaryIO]:
-    """Open the journal of `partial`, which one process at a time may hold.
+def _claim(journals: Journals, shard: Shard) -> Journal:
+    """Claim a shard's journal in the folder of an unfinished store, made if need be.
 
     Raises:
-        StoreError: another process holds it, or the folder is not an unfinished store.
+        StoreError: another process has it, or the folder holds something else.
     """
+    partial = journals.folder
     partial.mkdir(parents=True, exist_ok=True)
-    path = partial / _JOURNAL
-    if not path.exists() and next(partial.iterdir(), None) is not None:
+    if not journals.paths() and next(partial.iterdir(), None) is not None:
         raise StoreError(f"{partial}: in the way and not an unfinished store; move it or choose another --out")
-    with path.open("a+b") as journal:
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{partial}: another process is preparing this store; wait for it to end") from None
-        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(journal.fileno())):
-            raise StoreError(f"{partial}: another process has just finished with this store; run the command again")
-        yield journal
-
-
-def _resume(partial: Path, journal: BinaryIO, inputs: str, sizes: dict[int, list[tuple[int, int]]]) -> _Arrays | None:
-    """Read the journal into `sizes` and open the arrays; None if nothing was begun.
-
-    Raises:
-        _OtherInputsError: the unfinished store is of other films, tables or size.
-    """
-    journal.seek(0)
-    content = journal.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    journal.truncate(len(whole))
-    if not whole:
-        return None
-    lines = [json.loads(line) for line in whole.splitlines()]
-    if lines[0]["inputs_digest"] != inputs:
-        raise _OtherInputsError(
+    if any(header != journals.header for header in journals.headers()):
+        raise StoreError(
             f"{partial}: an unfinished store of other films, tables or size; finish that one or delete the folder"
         )
-    for leftover in partial.glob(".*.tmp*"):  # a table that was being written when the run was killed
-        leftover.unlink()
-    sizes.update((line["chunk"], line["sizes"]) for line in lines[1:])
+    return journals.claim(shard)
+
+
+def _remove_if_nothing_is_done(journals: Journals) -> None:
+    if not journals.in_use() and next(journals.lines(), None) is None:
+        shutil.rmtree(journals.folder)
+
+
+def _done(journals: Journals) -> dict[int, list[tuple[int, int]]]:
+    """Chunks whose rows are on the disk, with their films' sizes."""
+    return {line["chunk"]: line["sizes"] for line in journals.lines()}
+
+
+def _open_arrays(partial: Path) -> _Arrays:
     priors = partial / "priors.npy"
     return _Arrays(_data_offset(partial / "films.npy"), _data_offset(priors) if priors.exists() else None)
 
@@ -205,12 +222,11 @@ def _data_offset(path: Path) -> tuple[Path, int]:
     return path, array.offset
 
 
-def _allocate(partial: Path, journal: BinaryIO, inputs: str, plan: _Plan, size: int) -> _Arrays:
+def _allocate(partial: Path, plan: _Plan, size: int) -> _Arrays:
     """Make the arrays at their final length, so that a disk that cannot hold them is known at once."""
     count = len(plan.films)
     films = _allocate_array(partial / "films.npy", (count, size, size))
     priors = _allocate_array(partial / "priors.npy", (count, *PRIORS_SHAPE)) if plan.priors else None
-    _append(journal, {"inputs_digest": inputs})
     return _Arrays(films, priors)
 
 
@@ -223,36 +239,32 @@ def _allocate_array(path: Path, shape: tuple[int, ...]) -> tuple[Path, int]:
     return path, array.offset
 
 
-def _append(journal: BinaryIO, line: dict[str, object]) -> None:
-    journal.write(json.dumps(line).encode() + b"\n")
-    journal.flush()
-    os.fsync(journal.fileno())
-
-
 def _write_films(
     plan: _Plan,
     size: int,
     arrays: _Arrays,
-    journal: BinaryIO,
-    sizes: dict[int, list[tuple[int, int]]],
+    journals: Journals,
+    journal: Journal,
+    shard: Shard,
     processes: int,
 ) -> None:
-    """Write all chunks that the journal does not name; adds them to it and to `sizes`.
+    """Write the shard's chunks that no journal names, and note them.
 
     Raises:
         FilmError: films cannot be decoded; their chunks are left out of the journal.
     """
-    count = len(plan.films)
+    mine = range(_chunk_count(plan))[shard.of(_chunk_count(plan))]
+    done = _done(journals)
+    chunks = [chunk for chunk in mine if chunk not in done]
     unreadable: list[str] = []
-    chunks = (chunk for chunk in _chunks(plan, size, arrays) if chunk.number not in sizes)
-    left = count - sum(map(len, sizes.values()))
-    with progress_bar("Preparing films", count, done=count - left) as advance:
-        for chunk, result in map_unordered(write_chunk, chunks, min(processes, -(-left // CHUNK_FILMS) or 1)):
+    total, left = _film_count(plan, mine), _film_count(plan, chunks)
+    with progress_bar("Preparing films", total, done=total - left) as advance:
+        tasks = (_chunk(plan, size, arrays, number) for number in chunks)
+        for chunk, result in map_unordered(write_chunk, tasks, min(processes, len(chunks) or 1)):
             advance(len(chunk.films))
             unreadable += result.unreadable
             if not result.unreadable:
-                _append(journal, {"chunk": chunk.number, "sizes": result.sizes})
-                sizes[chunk.number] = result.sizes
+                journal.append({"chunk": chunk.number, "sizes": result.sizes})
             if len(unreadable) >= _MOST_UNREADABLE:
                 break
     if unreadable:
@@ -262,16 +274,24 @@ def _write_films(
         )
 
 
-def _chunks(plan: _Plan, size: int, arrays: _Arrays) -> Iterator[StoreChunk]:
-    paths = plan.films["path"].tolist()
-    for number, first in enumerate(range(0, len(paths), CHUNK_FILMS)):
-        here = slice(first, first + CHUNK_FILMS)
-        films = [plan.root / path for path in paths[here]]
-        priors = plan.priors[here] if plan.priors else None
-        yield StoreChunk(number, first, films, priors, size, arrays.films, arrays.priors)
+def _chunk_count(plan: _Plan) -> int:
+    return -(-len(plan.films) // CHUNK_FILMS)
+
+
+def _film_count(plan: _Plan, chunks: Sequence[int]) -> int:
+    return sum(min(CHUNK_FILMS, len(plan.films) - chunk * CHUNK_FILMS) for chunk in chunks)
+
+
+def _chunk(plan: _Plan, size: int, arrays: _Arrays, number: int) -> StoreChunk:
+    first = number * CHUNK_FILMS
+    films = [plan.root / path for path in plan.films["path"].iloc[first : first + CHUNK_FILMS]]
+    priors = plan.priors[first : first + CHUNK_FILMS] if plan.priors else None
+    return StoreChunk(number, first, films, priors, size, arrays.films, arrays.priors)
 
 
 def _write_tables(partial: Path, plan: _Plan, size: int, inputs: str, sizes: dict[int, list[tuple[int, int]]]) -> None:
+    for leftover in partial.glob(".*.tmp*"):  # a table that was being written when a run was killed
+        leftover.unlink()
     films = plan.films
     pixels = np.array([pair for number in sorted(sizes) for pair in sizes[number]], dtype=np.int64)
     index = films.drop(columns="path").assign(width=pixels[:, 0], height=pixels[:, 1])

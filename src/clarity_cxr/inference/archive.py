@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clarity_cxr.calibration import OperatingPoint
@@ -268,10 +267,9 @@ def _groups(films: Iterator[tuple[Path, Path]], size: int) -> Iterator[list[dict
 def _refuse_repeated(films: Path) -> None:
     with pq.ParquetFile(films) as table:
         names = table.read(columns=["film"])["film"]
-    if pc.count_distinct(names).as_py() == len(names):
+    if len(names.unique()) == len(names):
         return
-    counts = pc.value_counts(names)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")[0].as_py()
+    repeated = next(film["values"] for film in names.value_counts().to_pylist() if film["counts"] > 1)
     raise ClarityError(
         f"{repeated}: several films of this name; name each film once, and folders by the folder above them"
     )
