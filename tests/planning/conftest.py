@@ -17,6 +17,8 @@ def constants() -> Constants:
         batch_size=16,
         model="clarity_s16_224",
         teacher="convnextv2_base",
+        compiled=False,
+        dump_precision="float32",
         model_parameters=27_027_774,
         teacher_parameters=90_000_000,
         memory_bytes=24 * 10**9,

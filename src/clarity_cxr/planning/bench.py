@@ -15,6 +15,7 @@ from clarity_cxr.data.phantom import PhantomConfig, write_release
 from clarity_cxr.data.prepare import prepare
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.data.workers import available_processors
+from clarity_cxr.distill.source import Precision
 from clarity_cxr.errors import ConfigError
 from clarity_cxr.models import Clarity, create_model, save_checkpoint
 from clarity_cxr.models.device import usable_device
@@ -75,6 +76,7 @@ class Subject:
         processes: processes that decode.
         films: a folder of own films to decode and predict; None draws phantoms.
         compiled: whether training steps are compiled.
+        dump_precision: of the teacher's forward pass.
     """
 
     model: str = "clarity_s16_224"
@@ -85,6 +87,7 @@ class Subject:
     processes: int | None = None
     films: Path | None = None
     compiled: bool = False
+    dump_precision: Precision = "float32"
 
 
 def measure(subject: Subject, folder: Path, effort: Effort | None = None) -> Constants:
@@ -120,6 +123,8 @@ def measure(subject: Subject, folder: Path, effort: Effort | None = None) -> Con
         batch_size=subject.batch_size,
         model=subject.model,
         teacher=subject.teacher,
+        compiled=subject.compiled,
+        dump_precision=subject.dump_precision,
         memory_bytes=memory_bytes(),
         **found,
     )
@@ -192,7 +197,7 @@ class _Bench:
         options = (self.prepared, self.subject.batch_size, self.device, self.effort.seconds)
         return {
             "forward_films": forward_rate(self.checkpoint, *options),
-            "dumped_films": dump_rate(self.teacher_path, *options),
+            "dumped_films": dump_rate(self.teacher_path, *options, self.subject.dump_precision),
         }
 
     def predict(self) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class Constants:
         batch_size: films in a training step and in a forward pass.
         model: name of the student.
         teacher: timm's name of the teacher.
+        compiled: whether training steps were compiled.
+        dump_precision: of the teacher's forward pass.
         model_parameters: the student's.
         teacher_parameters: the teacher's.
         memory_bytes: main memory of the machine.
@@ -49,7 +51,7 @@ class Constants:
         training_films: through the student's whole step, from store to optimizer, per second.
         forward_films: through the student with all heatmaps, float32, per second.
         teacher_training_films: through the teacher's whole step, per second.
-        dumped_films: augmented and through the teacher, float32, per second.
+        dumped_films: augmented and through the teacher, per second.
         predicted_films: from file to JSON and overlay on the disk, per second.
     """
 
@@ -62,6 +64,8 @@ class Constants:
     batch_size: int
     model: str
     teacher: str
+    compiled: bool
+    dump_precision: str
     model_parameters: int
     teacher_parameters: int
     memory_bytes: int
@@ -118,7 +122,11 @@ def read_constants(path: Path) -> Constants:
     if content.keys() != known:
         differing = ", ".join(sorted(content.keys() ^ known))
         raise ConfigError(f"{path}: constants missing or unknown: {differing}; {hint}")
-    wrong = [name for name, value in content.items() if isinstance(value, int | float) and value <= 0]
+    wrong = [
+        name
+        for name, value in content.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
+    ]
     if wrong:
         raise ConfigError(f"{path}: expected positive values of {', '.join(wrong)}; {hint}")
     return Constants(**content)

@@ -14,7 +14,7 @@ import torch
 from clarity_cxr.anatomy.builtin import load_builtin
 from clarity_cxr.data.augmentation import AugmentationConfig
 from clarity_cxr.data.store import FilmStore
-from clarity_cxr.distill.source import LogitSource
+from clarity_cxr.distill.source import LogitSource, Precision
 from clarity_cxr.inference.film_jobs import plan_films
 from clarity_cxr.inference.predict import FolderRun, predict_films
 from clarity_cxr.inference.predictor import load
@@ -99,9 +99,11 @@ def forward_rate(checkpoint: Path, store: FilmStore, batch_size: int, device: to
     return len(films) * len(taken) / sum(taken)
 
 
-def dump_rate(teacher: Path, store: FilmStore, batch_size: int, device: torch.device, seconds: float) -> float:
+def dump_rate(
+    teacher: Path, store: FilmStore, batch_size: int, device: torch.device, seconds: float, precision: Precision
+) -> float:
     """Films per second that are read, augmented and shown to a teacher, as `clarity distill dump` does."""
-    source = LogitSource(teacher, store.path, AugmentationConfig(), 0, str(device))
+    source = LogitSource(teacher, store.path, AugmentationConfig(), 0, str(device), precision)
     positions = np.arange(min(batch_size, len(source.rows)))
     taken = timings(lambda: source.logits(positions, 0), seconds, device)
     return len(positions) * len(taken) / sum(taken)
