@@ -30,6 +30,7 @@ def write_student(folder: Path, probabilities: np.ndarray, fingerprint: str = "f
         probabilities=probabilities,
         labels=LABELS,
         patient_id=PATIENTS,
+        image_id=PATIENTS.astype(str),
         split=split,
     )
 

@@ -84,3 +84,17 @@ def test_two_processes_give_the_value_of_one(batch):
     for rows in (slice(0, 10), slice(10, 25)):
         metric.update(scores[rows], labels[rows])
     assert metric.compute().item() == pytest.approx(macro_auc(scores, labels).value, rel=1e-12)
+
+
+def test_undefined_labels_are_left_out_of_each_finding():
+    generator = np.random.default_rng(3)
+    scores, labels = generator.random((60, 5)), generator.random((60, 5)) < 0.4
+    labelled = generator.random((60, 5)) < 0.7
+    labelled[:, 3] = False
+    found = auc_per_finding(scores, labels, labelled)
+    expected = [roc_auc_score(labels[m, c], scores[m, c]) if m.any() else np.nan for c, m in enumerate(labelled.T)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert macro_auc(scores, labels, labelled) == (pytest.approx(np.nanmean(expected)), 4)
+    np.testing.assert_array_equal(
+        auc_per_finding(scores, labels, np.ones_like(labels)), auc_per_finding(scores, labels)
+    )

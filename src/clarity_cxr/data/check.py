@@ -223,8 +223,9 @@ def _size_problems(paths: np.ndarray, sizes: np.ndarray, originals: np.ndarray) 
 
 
 def _counts(films: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    labels = pd.DataFrame(label_values(films)[0], columns=list(FINDINGS), index=films.index)
-    labels[NO_FINDING] = ~labels.any(axis=1)
+    values, labelled = label_values(films)
+    labels = pd.DataFrame(values, columns=list(FINDINGS), index=films.index)
+    labels[NO_FINDING] = np.asarray(labelled.any(axis=1) & ~values.any(axis=1))
     per_finding = labels.groupby(films["split"]).sum().T
     by_split = films.groupby("split")["patient_id"]
     totals = pd.DataFrame({"Films": by_split.size(), "Patients": by_split.nunique()}).T

@@ -128,6 +128,7 @@ def _film_columns(table: Path, rows: pd.DataFrame, naming: FindingsMap) -> pd.Da
             raise ReleaseError(f"{table}, line 1: no column for {name} ({source!r}); found {', '.join(rows.columns)}")
     absent = pd.Series("", index=rows.index, dtype=object)
     text = {name: absent if (values := found.get(name)) is None else values for name in COLUMNS}
+    sex = text["sex"].str.upper().str[:1]
     numbers = {
         name: pd.to_numeric(text[name], errors="coerce").astype(float)
         for name in ("follow_up", "box_width", "box_height")
@@ -137,7 +138,7 @@ def _film_columns(table: Path, rows: pd.DataFrame, naming: FindingsMap) -> pd.Da
             "image_id": text["image"],
             "patient_id": text["patient"],
             "age": read_ages(text["age"]),
-            "sex": text["sex"].str.upper().str[:1].where(lambda sex: sex.isin(["F", "M"]), ""),
+            "sex": sex.where(sex.isin(["F", "M"]), ""),
             "view": text["view"].str.upper(),
             "official": "",
             "split": text["split"].str.lower().map({"": "test", **SPLITS}),

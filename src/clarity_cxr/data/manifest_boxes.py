@@ -104,7 +104,7 @@ def _size(path: Path) -> tuple[float, float]:
 def _inside(edges: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which boxes have an area and lie within the film, give or take less than a pixel."""
     within = (edges > -1) & (edges < np.tile(sizes, 2) + 1)
-    return within.all(axis=1) & (edges[:, 2:] > edges[:, :2]).all(axis=1)
+    return np.asarray(within.all(axis=1) & (edges[:, 2:] > edges[:, :2]).all(axis=1))
 
 
 def _outside(table: Path, boxes: pd.DataFrame, sizes: np.ndarray) -> Iterator[Problem]:

@@ -52,7 +52,11 @@ def calibrate(
         loaded.model, films, rows, map_rows=nothing, mean_rows=nothing, device=device, batch_size=batch_size
     )
     fitted = fit_calibration(
-        predictions.probabilities_of(rows), films.labels[rows], method=method, sensitivity=sensitivity
+        predictions.probabilities_of(rows),
+        films.labels[rows],
+        films.labelled[rows],
+        method=method,
+        sensitivity=sensitivity,
     )
     fitted = dataclasses.replace(fitted, fitted_on=fitted.fitted_on | {"store": films.fingerprint})
     metadata = loaded.metadata

@@ -19,6 +19,7 @@ _RIDGE = 1e-3
 def fit_calibration(
     probabilities: NDArray[np.floating],
     labels: NDArray[np.bool_],
+    labelled: NDArray[np.bool_] | None = None,
     *,
     method: Method = "platt",
     sensitivity: float = SENSITIVITY,
@@ -31,6 +32,7 @@ def fit_calibration(
     Args:
         probabilities: (n,14) of the model.
         labels: (n,14).
+        labelled: (n,14) bool, which labels are defined; None: all.
         method: `platt` fits a and b, `temperature` a alone.
         sensitivity: of the operating point `sensitive`.
 
@@ -41,8 +43,9 @@ def fit_calibration(
         raise ConfigError(f"sensitivity {sensitivity}: expected a share above 0 and up to 1")
     scale, offset = dict.fromkeys(FINDINGS, 1.0), dict.fromkeys(FINDINGS, 0.0)
     points: dict[OperatingPoint, dict[str, float]] = {"half": {}, "youden": {}, "sensitive": {}}
-    for index, finding in enumerate(FINDINGS):
-        scores, positive = probabilities[:, index], labels[:, index]
+    defined_labels = np.ones_like(labels) if labelled is None else labelled
+    for index, (finding, mine) in enumerate(zip(FINDINGS, defined_labels.T, strict=True)):
+        scores, positive = probabilities[mine, index], labels[mine, index]
         defined = bool(positive.any() and not positive.all())
         if defined:
             scale[finding], offset[finding] = _fit_line(logit(scores), positive, with_offset=method == "platt")
@@ -91,7 +94,10 @@ def _decision_scores(
 
 
 def summarise_calibration(
-    probabilities: NDArray[np.floating], labels: NDArray[np.bool_], calibration: Calibration
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    calibration: Calibration,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Brier score, ECE and reliability of every finding before and after calibration, and its operating points.
 
@@ -99,24 +105,26 @@ def summarise_calibration(
         probabilities: (n,14) of the model, on films that the calibration was not fitted on.
         labels: (n,14).
         calibration: to apply.
+        labelled: (n,14) bool, which labels are defined; None: all.
 
     Returns:
         finding -> `raw` and `calibrated` (each `brier`, `ece`, `reliability` as lists), `scale`, `offset`, and
         `operating_points`: point -> `threshold`, `sensitivity`, `false_positive_rate`, or None where there is none.
     """
     calibrated = calibration.apply(probabilities, FINDINGS)
+    defined = np.ones_like(labels) if labelled is None else labelled
     return {
         finding: {
-            "raw": _distance(probabilities[:, index], labels[:, index]),
-            "calibrated": _distance(calibrated[:, index], labels[:, index]),
+            "raw": _distance(probabilities[mine, index], labels[mine, index]),
+            "calibrated": _distance(calibrated[mine, index], labels[mine, index]),
             "scale": calibration.scale[finding],
             "offset": calibration.offset[finding],
             "operating_points": {
-                point: _rates(calibrated[:, index], labels[:, index], thresholds.get(finding))
+                point: _rates(calibrated[mine, index], labels[mine, index], thresholds.get(finding))
                 for point, thresholds in calibration.operating_points.items()
             },
         }
-        for index, finding in enumerate(FINDINGS)
+        for index, (finding, mine) in enumerate(zip(FINDINGS, defined.T, strict=True))
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from clarity_cxr.data.store import patient_ids
 from clarity_cxr.errors import ClarityError
 from clarity_cxr.evaluation.intervals import (
     PatientDraws,
@@ -49,9 +50,9 @@ def compare_runs(first: RunFiles, second: RunFiles, replicates: int = 1000, seed
             f"{first.folder} and {second.folder}: evaluated on different test films; compare runs on one store"
         )
     boxes = [files.boxes if files.boxes is not None else pd.DataFrame() for files in (first, second)]
-    patients = tables[0]["patient_id"].to_numpy(dtype=np.int64)
+    patients = patient_ids(tables[0])
     with_boxes = not any(of.empty for of in boxes)
-    everyone = np.concatenate([patients, boxes[0]["patient_id"].to_numpy(dtype=np.int64)]) if with_boxes else patients
+    everyone = np.concatenate([patients, _box_patients(boxes[0], patients)]) if with_boxes else patients
     draws = draw_patients(everyone, replicates, seed)
     figures = [_figures(table, of if with_boxes else None, draws) for table, of in zip(tables, boxes, strict=True)]
     return {name: _difference(figures[0][name], figures[1][name]) for name in figures[0]}
@@ -65,14 +66,16 @@ def _test_films(files: RunFiles) -> pd.DataFrame:
     table = pd.DataFrame({"image_id": stored["image_id"][test], "patient_id": stored["patient_id"][test]})
     table[[f"p_{name}" for name in FINDINGS]] = stored["probabilities"][test]
     table[[f"y_{name}" for name in FINDINGS]] = stored["labels"][test]
+    table[[f"labelled_{name}" for name in FINDINGS]] = stored["labelled"][test]
     return table.sort_values("image_id", ignore_index=True)
 
 
 def _figures(films: pd.DataFrame, boxes: pd.DataFrame | None, draws: PatientDraws) -> dict[str, Figure]:
     probabilities = films[[f"p_{name}" for name in FINDINGS]].to_numpy()
     labels = films[[f"y_{name}" for name in FINDINGS]].to_numpy(dtype=bool)
-    auc = auc_per_finding(probabilities, labels)
-    resampled = bootstrap_auc(probabilities, labels, films["patient_id"].to_numpy(dtype=np.int64), draws)
+    labelled = films[[f"labelled_{name}" for name in FINDINGS]].to_numpy(dtype=bool)
+    auc = auc_per_finding(probabilities, labels, labelled)
+    resampled = bootstrap_auc(probabilities, labels, patient_ids(films), draws, labelled)
     figures: dict[str, Figure] = {"macro_auc": (float(mean_defined(auc)), mean_defined(resampled))}
     figures |= {f"auc {name}": (float(auc[i]), resampled[:, i]) for i, name in enumerate(FINDINGS)}
     if boxes is None:
@@ -95,10 +98,15 @@ def _box_figure(boxes: pd.DataFrame, column: str, levels: tuple[float, ...], dra
             continue
         hits = mine[column].to_numpy()[:, None] > np.asarray(levels)
         values.append(hits.mean())
-        replicates.append(bootstrap_share(hits, mine["patient_id"].to_numpy(dtype=np.int64), draws).mean(axis=1))
+        replicates.append(bootstrap_share(hits, _box_patients(mine, draws.patients), draws).mean(axis=1))
     if not values:
         return float("nan"), np.full(len(draws.counts), np.nan)
     return float(np.mean(values)), mean_defined(np.stack(replicates, axis=1))
+
+
+def _box_patients(boxes: pd.DataFrame, like: NDArray[Any]) -> NDArray[Any]:
+    """Patients of boxes that were read as text, as numbers where those of the films are."""
+    return boxes["patient_id"].to_numpy(dtype=np.str_).astype(like.dtype)
 
 
 def _difference(first: Figure, second: Figure) -> dict[str, Any]:

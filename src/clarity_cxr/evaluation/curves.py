@@ -115,23 +115,27 @@ def validation_chart(metrics: pd.DataFrame) -> Chart | None:
 
 
 @matplotlib.rc_context(STYLE)
-def roc_charts(probabilities: np.ndarray, labels: np.ndarray, aucs: Sequence[float]) -> list[Chart]:
+def roc_charts(
+    probabilities: np.ndarray, labels: np.ndarray, aucs: Sequence[float], labelled: np.ndarray | None = None
+) -> list[Chart]:
     """One ROC curve per finding; a finding without positives or negatives is said to be undefined.
 
     Args:
         probabilities: (n, 14).
         labels: (n, 14) bool.
         aucs: (14,) area of each curve, NaN where undefined.
+        labelled: (n, 14) bool, which labels are defined; None: all.
     """
     charts = []
     for index, finding in enumerate(FINDINGS):
-        positives = int(labels[:, index].sum())
+        mine = slice(None) if labelled is None else labelled[:, index]
+        positives = int(labels[mine, index].sum())
         figure, axes = new_axes(2.0, 2.0)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, alpha=0.4)
         if np.isnan(aucs[index]):
             subtitle = f"undefined, n = {positives}"
         else:
-            false_rate, true_rate = roc_curve(probabilities[:, index], labels[:, index])
+            false_rate, true_rate = roc_curve(probabilities[mine, index], labels[mine, index])
             axes.plot(false_rate, true_rate, color=LINE)
             subtitle = f"AUC {aucs[index]:.3f}, n = {positives}"
         axes.set_xlim(-0.01, 1.01)

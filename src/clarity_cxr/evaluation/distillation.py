@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from clarity_cxr.errors import ClarityError
 from clarity_cxr.evaluation.intervals import bootstrap_auc, draw_patients, mean_defined, percentile_interval
 from clarity_cxr.evaluation.page import DASH, figure, interval, section, table
 from clarity_cxr.evaluation.protocols import PROTOCOLS
+from clarity_cxr.evaluation.run_files import read_predictions
 from clarity_cxr.metrics import macro_auc
 
 REPLICATES = 1000
@@ -97,18 +97,18 @@ def _row(name: str, result: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def _auc_change(with_teacher: Path, without: Path) -> tuple[float, list[float] | None]:
-    (scores, labels, patients), (others, _, _) = _test_films(with_teacher), _test_films(without)
+    (scores, labels, labelled, patients), (others, *_) = _test_films(with_teacher), _test_films(without)
     draws = draw_patients(patients, REPLICATES, SEED)
-    replicates = [mean_defined(bootstrap_auc(each, labels, patients, draws)) for each in (scores, others)]
-    change = macro_auc(scores, labels).value - macro_auc(others, labels).value
+    replicates = [mean_defined(bootstrap_auc(each, labels, patients, draws, labelled)) for each in (scores, others)]
+    change = macro_auc(scores, labels, labelled).value - macro_auc(others, labels, labelled).value
     return change, percentile_interval(replicates[0] - replicates[1])
 
 
-def _test_films(run: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-    """Probabilities (n, 14), labels (n, 14) and patients (n,)."""
-    with np.load(run / "evaluation_predictions.npz", allow_pickle=False) as arrays:
-        test = arrays["split"] == "test"
-        return tuple(arrays[name][test] for name in ("probabilities", "labels", "patient_id"))
+def _test_films(run: Path) -> tuple[NDArray[Any], ...]:
+    """Probabilities, labels and which labels are defined (n, 14), and patients (n,)."""
+    stored = read_predictions(run / "evaluation_predictions.npz")
+    test = stored["split"] == "test"
+    return tuple(stored[name][test] for name in ("probabilities", "labels", "labelled", "patient_id"))
 
 
 def _read(path: Path) -> dict[str, Any]:

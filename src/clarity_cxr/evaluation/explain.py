@@ -138,9 +138,7 @@ def explain(
 
     predict = _predictor(model, device, options.batch_size)
     sample = _draw(films, truth["test"], options)
-    draws = draw_patients(
-        films.index["patient_id"].to_numpy(dtype=np.int64)[halves["test"]], options.replicates, options.seed
-    )
+    draws = draw_patients(films.patients[halves["test"]], options.replicates, options.seed)
     result = {
         "format_version": 1,
         "sources": _sources(sources, truth, films, sample, predict, model.config.grid, draws),
@@ -222,11 +220,10 @@ def _sources(
 
 
 def _pointing(pointing: Pointing, store: FilmStore, draws: PatientDraws) -> dict[str, Any]:
-    patients = store.index["patient_id"].to_numpy(dtype=np.int64)
     per_finding, replicates = {}, []
     for finding, hits in pointing.hits.items():
         rows, values = np.array(list(hits), dtype=np.int64), np.array(list(hits.values()))
-        drawn = bootstrap_share(values[:, None], patients[rows], draws)[:, 0]
+        drawn = bootstrap_share(values[:, None], store.patients[rows], draws)[:, 0]
         replicates.append(drawn)
         value = float(values.mean()) if len(values) else float("nan")
         per_finding[finding] = {"films": len(values), "share": value, "interval": percentile_interval(drawn)}

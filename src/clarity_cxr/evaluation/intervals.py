@@ -5,6 +5,7 @@ drawn. All replicates are computed together from these weights.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,18 @@ class PatientDraws:
     """How often each patient was drawn in each replicate.
 
     Attributes:
-        patients: (P,) distinct patient ids, ascending.
+        patients: (P,) distinct patient ids (numbers or text), ascending.
         counts: (R,P) int32, each row sums to P.
     """
 
-    patients: NDArray[np.int64]
+    patients: NDArray[Any]
     counts: NDArray[np.int32]
 
-    def weights(self, patients: NDArray[np.int64]) -> NDArray[np.int32]:
+    def weights(self, patients: NDArray[Any]) -> NDArray[np.int32]:
         """(R, len(patients)) how often the patient of each film or box was drawn."""
         return self.counts[:, self.columns(patients)]
 
-    def columns(self, patients: NDArray[np.int64]) -> NDArray[np.int64]:
+    def columns(self, patients: NDArray[Any]) -> NDArray[np.int64]:
         """(len(patients),) columns of `counts`.
 
         Raises:
@@ -40,7 +41,7 @@ class PatientDraws:
         return at
 
 
-def draw_patients(patients: NDArray[np.int64], replicates: int, seed: int) -> PatientDraws:
+def draw_patients(patients: NDArray[Any], replicates: int, seed: int) -> PatientDraws:
     """Draw patients with replacement.
 
     Args:
@@ -57,7 +58,11 @@ def draw_patients(patients: NDArray[np.int64], replicates: int, seed: int) -> Pa
 
 
 def bootstrap_auc(
-    scores: NDArray[np.floating], labels: NDArray[np.bool_], patients: NDArray[np.int64], draws: PatientDraws
+    scores: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    patients: NDArray[Any],
+    draws: PatientDraws,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """AUC of every finding in every replicate; ties count one half.
 
@@ -66,6 +71,7 @@ def bootstrap_auc(
         labels: (n,C).
         patients: (n,) patient of each film.
         draws: R replicates.
+        labelled: (n,C) which labels are defined; None: all.
 
     Returns:
         (R,C), NaN where a replicate has no positive or no negative film.
@@ -75,9 +81,10 @@ def bootstrap_auc(
     result = np.full((replicates, scores.shape[1]), np.nan)
     step = max(1, _WEIGHTS_AT_ONCE // max(1, len(scores)))
     for finding in range(scores.shape[1]):
-        positive = labels[:, finding]
-        order = np.argsort(scores[~positive, finding], kind="stable")
-        negatives, negative_scores = columns[~positive][order], scores[~positive, finding][order]
+        defined = np.ones(len(labels), dtype=bool) if labelled is None else labelled[:, finding]
+        positive, negative = labels[:, finding] & defined, ~labels[:, finding] & defined
+        order = np.argsort(scores[negative, finding], kind="stable")
+        negatives, negative_scores = columns[negative][order], scores[negative, finding][order]
         positives, positive_scores = columns[positive], scores[positive, finding]
         if not len(negatives) or not len(positives):
             continue
@@ -98,7 +105,7 @@ def bootstrap_auc(
 
 def bootstrap_share(
     hits: NDArray[np.bool_] | NDArray[np.floating],
-    patients: NDArray[np.int64],
+    patients: NDArray[Any],
     draws: PatientDraws,
     counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:

@@ -102,13 +102,13 @@ class TruthBoxes:
     Attributes:
         rows: (n,) film of each box in the store.
         boxes: (n,4) x0, y0, x1, y1 in pixels of the store's films (IoU does not depend on the films' aspect).
-        patients: (n,) patient ids.
+        patients: (n,) patient ids, numbers or text.
         positive: (n,) whether the film is predicted positive for the finding.
     """
 
     rows: NDArray[np.int64]
     boxes: NDArray[np.float64]
-    patients: NDArray[np.int64]
+    patients: NDArray[Any]
     positive: NDArray[np.bool_]
 
 
@@ -125,7 +125,7 @@ class FindingScores:
     """
 
     overlaps: NDArray[np.float64]
-    patients: NDArray[np.int64]
+    patients: NDArray[Any]
     missed: int
     threshold: Threshold
     counted: NDArray[np.bool_] | None = None
@@ -146,7 +146,6 @@ def read_truth(
         decision_threshold: probability from which a finding is predicted positive.
     """
     table = store.boxes[store.boxes["row"].isin(store.localization_rows(part))]
-    patients = store.index["patient_id"].to_numpy(dtype=np.int64)
     truth = {}
     for finding in BOXED_FINDINGS:
         mine = table[table["finding"] == finding].sort_values("row", kind="stable")
@@ -154,7 +153,7 @@ def read_truth(
         truth[finding] = TruthBoxes(
             rows=rows,
             boxes=mine[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float64) * store.size,
-            patients=patients[rows],
+            patients=store.patients[rows],
             positive=probabilities_of(rows)[:, FINDINGS.index(finding)] >= decision_threshold,
         )
     return truth
@@ -284,7 +283,7 @@ def _compare_masks(
         maps = source(finding, rows)
         overlaps += [mask_iou(heat > threshold.value, boxes) for heat, boxes in zip(maps, groups, strict=True)]
         patients += owners
-    return FindingScores(np.array(overlaps), np.array(patients, dtype=np.int64), 0, threshold)
+    return FindingScores(np.array(overlaps), np.array(patients, dtype=truth.patients.dtype), 0, threshold)
 
 
 def _films_of(truth: TruthBoxes, size: int) -> Iterator[tuple[NDArray[np.int64], list[NDArray[np.float64]], list[int]]]:

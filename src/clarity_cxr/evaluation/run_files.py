@@ -24,7 +24,7 @@ class RunFiles:
     Attributes:
         folder: the run.
         evaluation: content of `evaluation.json`.
-        predictions: `probabilities` (n, 14), `labels` (n, 14), and (n,) `split`, `image_id`, `patient_id` of
+        predictions: `probabilities`, `labels` and `labelled` (n, 14), and (n,) `split`, `image_id`, `patient_id` of
             `evaluation_predictions.npz`.
         boxes: `evaluation_boxes.csv`, one row per localisation-test box.
         explanation: content of `explain.json`.
@@ -59,7 +59,7 @@ def read_run(run: Path) -> RunFiles:
     files = RunFiles(
         folder=run,
         evaluation=_read(run / "evaluation.json", _read_json),
-        predictions=_read(run / "evaluation_predictions.npz", _read_predictions),
+        predictions=_read(run / "evaluation_predictions.npz", read_predictions),
         boxes=_read(run / "evaluation_boxes.csv", _read_boxes),
         explanation=_read(run / "explain.json", _read_json),
         ablations=_read(run / "ablations.csv", pd.read_csv),
@@ -92,11 +92,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_boxes(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, dtype={"patient_id": str})
     except pd.errors.EmptyDataError:  # a store without boxes
         return pd.DataFrame()
 
 
-def _read_predictions(path: Path) -> dict[str, np.ndarray]:
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `evaluation_predictions.npz` that `RunFiles.predictions` names."""
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in ("probabilities", "labels", "split", "image_id", "patient_id")}
+        names = ("probabilities", "labels", "split", "image_id", "patient_id")
+        labelled = arrays.get("labelled", np.ones_like(arrays["labels"]))
+        return {name: arrays[name] for name in names} | {"labelled": labelled}

@@ -149,7 +149,8 @@ def per_finding(files: RunFiles) -> str:
 
 
 def _finding_cells(finding: str, values: dict[str, Any]) -> list[str]:
-    cells = [finding.replace("_", " "), f"{values['n_positive']:,}", figure(values["auc"], values["auc_interval"])]
+    positive = f"{values['n_positive']:,}" if values["n_positive"] + values["n_negative"] else "not labelled"
+    cells = [finding.replace("_", " "), positive, figure(values["auc"], values["auc_interval"])]
     found = values["localization"]
     if found is None:
         return [*cells, *[DASH] * (len(PROTOCOLS) + 2)]
@@ -183,7 +184,9 @@ def roc(files: RunFiles) -> str:
     if not test.any():
         return section(title, note("evaluation_predictions.npz holds no test films."))
     probabilities, labels = files.predictions["probabilities"][test], files.predictions["labels"][test].astype(bool)
-    curves = roc_charts(probabilities, labels, auc_per_finding(probabilities, labels).tolist())
+    labelled = files.predictions["labelled"][test]
+    aucs = auc_per_finding(probabilities, labels, labelled).tolist()
+    curves = roc_charts(probabilities, labels, aucs, labelled)
     lead = f'<p class="soft">{len(labels):,} test films; n counts the positive ones. Across: false positive rate.</p>'
     return section(title, lead + charts(curves, "charts small"))
 

@@ -122,13 +122,13 @@ def score(
     Returns:
         The figures, NaN or None where one is undefined, and the test boxes one by one.
     """
-    patients = store.index["patient_id"].to_numpy(dtype=np.int64)
+    patients = store.patients
     test, boxed, val = store.rows("test"), store.localization_rows("test"), store.rows("val")
     draws = draw_patients(patients[np.concatenate([test, boxed])], options.replicates, options.seed)
     classification = summarise_classification(
-        predictions.probabilities_of(test), store.labels[test], patients[test], draws
+        predictions.probabilities_of(test), store.labels[test], patients[test], draws, store.labelled[test]
     )
-    validation_auc = macro_auc(predictions.probabilities_of(val), store.labels[val])
+    validation_auc = macro_auc(predictions.probabilities_of(val), store.labels[val], store.labelled[val])
     truth = {
         part: read_truth(store, part, predictions.probabilities_of, options.decision_threshold)
         for part in ("val", "test")
@@ -165,6 +165,7 @@ def score(
             store.labels[test],
             draws,
             options.decision_threshold,
+            store.labelled[test],
         ),
         "options": asdict(options),
     }
@@ -294,12 +295,14 @@ def _peer_figures(model: SourceScores | None, controls: Mapping[str, SourceScore
 def _calibration(predictions: Predictions, store: FilmStore, stored: Calibration | None) -> dict[str, Any]:
     """What calibration does to the test films; fitted on the validation films if the checkpoint has none."""
     val, test = store.rows("val"), store.rows("test")
-    used = stored or fit_calibration(predictions.probabilities_of(val), store.labels[val])
+    used = stored or fit_calibration(predictions.probabilities_of(val), store.labels[val], store.labelled[val])
     return {
         "source": "checkpoint" if stored else "fitted on the validation films here; the checkpoint holds none",
         "method": used.method,
         "fitted_on": used.fitted_on,
-        "per_finding": summarise_calibration(predictions.probabilities_of(test), store.labels[test], used),
+        "per_finding": summarise_calibration(
+            predictions.probabilities_of(test), store.labels[test], used, store.labelled[test]
+        ),
     }
 
 

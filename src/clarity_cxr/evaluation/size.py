@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clarity_cxr.data.store import patient_ids
 from clarity_cxr.evaluation.intervals import PatientDraws, bootstrap_share, percentile_interval
 
 COUNTS = tuple((protocol, level) for protocol in ("all", "top") for level in (0.1, 0.3, 0.5))
@@ -29,7 +30,7 @@ def recall_by_size(boxes: pd.DataFrame, draws: PatientDraws) -> list[dict[str, A
         if not len(members):
             continue
         mine = boxes.iloc[members]
-        patients = mine["patient_id"].to_numpy(dtype=np.int64)
+        patients = patient_ids(mine)
         hits = np.stack([mine[f"iou_{protocol}"].to_numpy() > level for protocol, level in COUNTS], axis=1)
         replicates = bootstrap_share(hits, patients, draws)
         found = {

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from clarity_cxr.data.store import patient_ids
 from clarity_cxr.evaluation.intervals import (
     PatientDraws,
     bootstrap_auc,
@@ -58,6 +59,20 @@ ATTRIBUTES = (
 
 
 @dataclass(frozen=True)
+class _Films:
+    """(n,14) probabilities, whether each label is positive, and negative (neither if undefined); (n,) patients."""
+
+    probabilities: NDArray[np.floating]
+    positive: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
+    patients: NDArray[Any]
+
+    def of(self, mine: NDArray[np.bool_]) -> "_Films":
+        """Some of the films."""
+        return _Films(self.probabilities[mine], self.positive[mine], self.negative[mine], self.patients[mine])
+
+
+@dataclass(frozen=True)
 class _Measured:
     """One measure of one group: (14,) values, (R,14) replicates, (14,) films behind each."""
 
@@ -77,6 +92,7 @@ def summarise_subgroups(
     labels: NDArray[np.bool_],
     draws: PatientDraws,
     decision_threshold: float,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Every measure of every group, and the largest gap between two groups of each attribute.
 
@@ -86,37 +102,34 @@ def summarise_subgroups(
         labels: (n,14).
         draws: bootstrap replicates that contain these patients.
         decision_threshold: probability from which a finding is predicted positive.
+        labelled: (n,14) bool, which labels are defined; None: all.
 
     Returns:
         attribute -> `title`, `groups` (name -> `films`, `patients`, `macro` and `per_finding`), `unknown` (films
         without a value) and `largest_gap` (measure -> finding, both groups, gap and its interval; None where fewer
         than two groups are large enough). An attribute that no film has is left out.
     """
+    defined = np.ones_like(labels) if labelled is None else labelled
+    films = _Films(probabilities, labels & defined, ~labels & defined, patient_ids(index))
     return {
-        attribute.column: _attribute(attribute, index, probabilities, labels, draws, decision_threshold)
+        attribute.column: _attribute(attribute, index[attribute.column], films, draws, decision_threshold)
         for attribute in ATTRIBUTES
         if attribute.column in index and any(attribute.group(index[attribute.column]))
     }
 
 
 def _attribute(
-    attribute: Attribute,
-    index: pd.DataFrame,
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.bool_],
-    draws: PatientDraws,
-    decision_threshold: float,
+    attribute: Attribute, values: pd.Series, films: _Films, draws: PatientDraws, decision_threshold: float
 ) -> dict[str, Any]:
-    group_of = pd.Series(attribute.group(index[attribute.column]), dtype=object)
-    patients = index["patient_id"].to_numpy(dtype=np.int64)
+    group_of = pd.Series(attribute.group(values), dtype=object)
     measured: dict[str, dict[str, _Measured]] = {}
     groups: dict[str, Any] = {}
     for name in _in_order(attribute, group_of):
-        mine = group_of.eq(name).to_numpy()
-        measured[name] = _measure(probabilities[mine], labels[mine], patients[mine], draws, decision_threshold)
+        mine = films.of(group_of.eq(name).to_numpy())
+        measured[name] = _measure(mine, draws, decision_threshold)
         groups[name] = {
-            "films": int(mine.sum()),
-            "patients": len(np.unique(patients[mine])),
+            "films": len(mine.patients),
+            "patients": len(np.unique(mine.patients)),
             **_describe(measured[name]),
         }
     return {
@@ -136,23 +149,21 @@ def _in_order(attribute: Attribute, group_of: pd.Series) -> list[str]:
     return sorted(present)
 
 
-def _measure(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.bool_],
-    patients: NDArray[np.int64],
-    draws: PatientDraws,
-    decision_threshold: float,
-) -> dict[str, _Measured]:
-    decided = probabilities >= decision_threshold
-    positives, negatives = labels.sum(axis=0), (~labels).sum(axis=0)
-    shares = {"sensitivity": (labels, positives), "false_positive_rate": (~labels, negatives)}
+def _measure(films: _Films, draws: PatientDraws, decision_threshold: float) -> dict[str, _Measured]:
+    decided = films.probabilities >= decision_threshold
     with np.errstate(invalid="ignore"):
         rates = {
-            name: _Measured((decided & of).sum(axis=0) / films, bootstrap_share(decided, patients, draws, of), films)
-            for name, (of, films) in shares.items()
+            name: _Measured(
+                (decided & of).sum(axis=0) / of.sum(axis=0),
+                bootstrap_share(decided, films.patients, draws, of),
+                of.sum(axis=0),
+            )
+            for name, of in (("sensitivity", films.positive), ("false_positive_rate", films.negative))
         }
-    auc = auc_per_finding(probabilities, labels)
-    return {"auc": _Measured(auc, bootstrap_auc(probabilities, labels, patients, draws), positives), **rates}
+    defined = films.positive | films.negative
+    auc = auc_per_finding(films.probabilities, films.positive, defined)
+    replicates = bootstrap_auc(films.probabilities, films.positive, films.patients, draws, defined)
+    return {"auc": _Measured(auc, replicates, films.positive.sum(axis=0)), **rates}
 
 
 def _describe(measured: dict[str, _Measured]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Classification:
         macro: mean AUC over the findings that have one.
         findings_in_mean: their number.
         macro_replicates: (R,) macro AUC of each bootstrap replicate.
-        per_finding: finding -> `auc`, `auc_interval`, `auc_interval_delong`, `n_positive`, `n_negative`.
+        per_finding: finding -> `auc`, `auc_interval`, `auc_interval_delong`, `n_positive`, `n_negative` and
+            `n_undefined`, films that the data set does not label.
     """
 
     macro: float
@@ -71,8 +72,9 @@ class Localization:
 def summarise_classification(
     probabilities: NDArray[np.floating],
     labels: NDArray[np.bool_],
-    patients: NDArray[np.int64],
+    patients: NDArray[Any],
     draws: PatientDraws,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> Classification:
     """AUC per finding and macro, with intervals.
 
@@ -81,18 +83,21 @@ def summarise_classification(
         labels: (n,14).
         patients: (n,).
         draws: bootstrap replicates that contain these patients.
+        labelled: (n,14) bool, which labels are defined; None: all.
     """
-    auc = auc_per_finding(probabilities, labels)
-    replicates = bootstrap_auc(probabilities, labels, patients, draws)
+    defined = np.ones_like(labels) if labelled is None else labelled
+    auc = auc_per_finding(probabilities, labels, defined)
+    replicates = bootstrap_auc(probabilities, labels, patients, draws, defined)
     per_finding = {
         finding: {
             "auc": float(auc[index]),
             "auc_interval": percentile_interval(replicates[:, index]),
-            "auc_interval_delong": [*delong(probabilities[:, index], labels[:, index])[2:]],
-            "n_positive": int(labels[:, index].sum()),
-            "n_negative": int((~labels[:, index]).sum()),
+            "auc_interval_delong": [*delong(probabilities[mine, index], labels[mine, index])[2:]],
+            "n_positive": int(labels[mine, index].sum()),
+            "n_negative": int((~labels[mine, index]).sum()),
+            "n_undefined": int((~mine).sum()),
         }
-        for index, finding in enumerate(FINDINGS)
+        for index, (finding, mine) in enumerate(zip(FINDINGS, defined.T, strict=True))
     }
     return Classification(float(mean_defined(auc)), int(np.isfinite(auc).sum()), mean_defined(replicates), per_finding)
 

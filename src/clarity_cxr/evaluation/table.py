@@ -52,7 +52,8 @@ def classification_table(result: Mapping[str, Any]) -> Table:
     table = _table("Classification of the test films", "AUC", "95 %", "positive", "negative")
     for finding in FINDINGS:
         values = result["per_finding"][finding]
-        counts = str(values["n_positive"]), str(values["n_negative"])
+        labelled = values["n_positive"] + values["n_negative"] > 0
+        counts = (str(values["n_positive"]), str(values["n_negative"])) if labelled else ("not labelled", "")
         table.add_row(finding, _figure(values["auc"]), _interval(values["auc_interval"]), *counts)
     table.add_section()
     label = f"Macro ({result['findings_in_mean']} of {len(FINDINGS)})"

@@ -90,7 +90,7 @@ def score_validation(
         decision_threshold: probability from which a finding is predicted positive.
     """
     val_rows = store.rows("val")
-    auc = macro_auc(predictions.probabilities_of(val_rows), store.labels[val_rows])
+    auc = macro_auc(predictions.probabilities_of(val_rows), store.labels[val_rows], store.labelled[val_rows])
     truth = read_truth(store, "val", predictions.probabilities_of, decision_threshold)
     if any(len(boxes.rows) for boxes in truth.values()):
         chosen, scores = search_protocols(model_maps(predictions, store.size), truth, store.size)
