@@ -246,8 +246,9 @@ def test_vindr_by_majority_of_readers(tmp_path: Path) -> None:
     boxes = inspection.release.boxes
     assert boxes["finding"].tolist() == ["Atelectasis"]
     np.testing.assert_allclose(boxes[["x0", "y0", "x1", "y1"]].iloc[0] / 1024, [0.1, 0.1, 0.5, 0.6])
-    consensus = inspected(tmp_path / "test.csv", "image_id,Atelectasis\nx,1\ny,0\n", findings=naming)
+    consensus = inspected(tmp_path / "test.csv", "image_id,age,Atelectasis\nx,50,1\ny,60,0\n", findings=naming)
     assert labels_of(consensus)[:, FINDINGS.index("Atelectasis")].tolist() == [1, 0]
+    assert consensus.release.films["age"].tolist() == [50, 60]  # what the map does not name goes by its own name
 
 
 def test_padchest(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class FindingsMap:
     A column's source is the name of one of the table's columns, or a template over several: `p{subject_id:.2}/{dicom}`.
 
     Args:
-        columns: each of `COLUMNS` -> its source; one whose source the table lacks is not there.
+        columns: some of `COLUMNS` -> their sources; the others go by their own names. One whose source the table lacks
+            is not there.
         findings: finding -> the data set's names of it; a film shows it if it shows any of them.
         blank: what an empty field means.
         reader: column that names the reader, where a film has one row per reader; labels are the readers' majority, and
@@ -41,7 +42,7 @@ class FindingsMap:
         ConfigError: a key is not one of those expected, or a regular expression is none or names no group.
     """
 
-    columns: dict[str, str] = field(default_factory=lambda: {name: name for name in COLUMNS})
+    columns: dict[str, str] = field(default_factory=dict)
     findings: dict[str, list[str]] = field(default_factory=lambda: {name: [name] for name in FINDINGS})
     blank: Literal["undefined", "negative"] = "undefined"
     reader: str | None = None

@@ -121,13 +121,15 @@ def _read_films(manifest: Manifest, problems: list[Problem]) -> tuple[pd.DataFra
 
 def _film_columns(table: Path, rows: pd.DataFrame, naming: FindingsMap) -> pd.DataFrame:
     """A release's columns, ids as text, `split` None where it is none, and the frame of the boxes."""
-    found = {name: source_values(rows, source) for name, source in naming.columns.items()}
+    sources = {name: naming.columns.get(name, name) for name in COLUMNS}
+    found = {name: source_values(rows, source) for name, source in sources.items()}
     for name in ("image", "patient"):
-        if found.get(name) is None:
-            source = naming.columns.get(name, name)
-            raise ReleaseError(f"{table}, line 1: no column for {name} ({source!r}); found {', '.join(rows.columns)}")
+        if found[name] is None:
+            raise ReleaseError(
+                f"{table}, line 1: no column for {name} ({sources[name]!r}); found {', '.join(rows.columns)}"
+            )
     absent = pd.Series("", index=rows.index, dtype=object)
-    text = {name: absent if (values := found.get(name)) is None else values for name in COLUMNS}
+    text = {name: absent if values is None else values for name, values in found.items()}
     sex = text["sex"].str.upper().str[:1]
     numbers = {
         name: pd.to_numeric(text[name], errors="coerce").astype(float)
