@@ -1,0 +1,150 @@
+"""`prepare` with one and with two processes, and memory over the number of films: python benchmarks/scaling.py
+
+Goals: the rate of two processes at least 1.85 times that of one, and memory that does not grow with the number of
+films. Rates: rounds alternate, and the ratio is that of the best round of each; where the processors are hardware
+threads of one core, the processor seconds per film say how much of the loss is theirs. Two shards of a job array, one
+process each, are the third run. Memory: the commands run as a user runs them, on phantom releases that differ only in
+their number of films; the peak resident memory of the command and of its largest worker is read from /proc until it
+ends.
+
+Imports are made where they are used: worker processes import this file again, and would pay for them.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+SIZE = 224
+MEMORY_SIZE = 64
+SHARDS = 2
+
+
+def prepare_in_shards(release: Path, store: Path) -> None:
+    """Both shards at the same time, as a job array on one machine."""
+    with ProcessPoolExecutor(SHARDS, multiprocessing.get_context("spawn")) as pool:
+        finished = list(pool.map(one_shard, [release] * SHARDS, [store] * SHARDS, range(1, SHARDS + 1)))
+    assert any(finished)
+
+
+def one_shard(release: Path, store: Path, number: int) -> bool:
+    """Whether this shard was the last."""
+    from clarity_cxr.data.prepare import prepare_shard
+    from clarity_cxr.shards import Shard
+
+    return prepare_shard(release, store, Shard(number, SHARDS), SIZE, processes=1) is not None
+
+
+def rates(folder: Path, films: int, side: int, rounds: int) -> list[dict[str, Any]]:
+    """Rate and processor seconds of one process, of two, and of two shards."""
+    from clarity_cxr.data.prepare import prepare
+    from prepare import timed, write_release
+
+    release, store = folder / "release", folder / "store"
+    with ProcessPoolExecutor(SHARDS, multiprocessing.get_context("spawn")) as pool:
+        write_release(release, films, side, pool)
+    runs: dict[str, Callable[[], object]] = {
+        "prepare, 1 process": lambda: prepare(release, store, SIZE, processes=1),
+        "prepare, 2 processes": lambda: prepare(release, store, SIZE, processes=2),
+        "prepare, 2 shards": lambda: prepare_in_shards(release, store),
+    }
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds[name].append(timed(run))
+            shutil.rmtree(store)
+    best = {name: tuple(map(min, zip(*taken, strict=True))) for name, taken in seconds.items()}
+    alone, alone_processor = best["prepare, 1 process"]
+    return [
+        {
+            "run": name,
+            "films": films,
+            "films_per_second": films / wall,
+            "rate_ratio": alone / wall,
+            "processor_seconds_per_film": processor / films,
+            "processor_ratio": processor / alone_processor,
+        }
+        for name, (wall, processor) in best.items()
+    ]
+
+
+def memory(folder: Path, films: int, checkpoint: Path) -> Iterator[dict[str, Any]]:
+    """Peak memory of `prepare`, `evaluate` and `predict` on a release of so many small phantom films."""
+    from clarity_cxr.data.phantom import PhantomConfig, write_release
+
+    release, store = folder / f"release{films}", folder / f"store{films}"
+    write_release(release, PhantomConfig(films=films, size=MEMORY_SIZE), processes=2)
+    out = folder / f"out{films}"
+    commands = {
+        "prepare": [release, "--out", store, "--size", MEMORY_SIZE, "--processes", 2, "--film-check", "false"],
+        "evaluate": ["--checkpoint", checkpoint, "--store", store, "--out", out / "evaluate", "--replicates", 100],
+        "predict": [release, "--checkpoint", checkpoint, "--out", out / "predict", "--overlays", "false"],
+    }
+    for name, options in commands.items():
+        command, workers, seconds = peak_memory([name, *map(str, options)])
+        yield {"run": name, "films": films, "seconds": seconds, "command_mib": command, "largest_worker_mib": workers}
+
+
+def peak_memory(words: list[str]) -> tuple[float, float, float]:
+    """Peak resident MiB of a command and of its largest child process, and its seconds."""
+    start, command, workers = time.perf_counter(), 0.0, 0.0
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-m", "clarity_cxr.cli.main", *words], **quiet) as process:
+        while process.poll() is None:
+            command = max(command, high_water(process.pid))
+            workers = max([workers, *map(high_water, children(process.pid))])
+            time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"clarity {' '.join(words)}: ended with {process.returncode}")
+    return command, workers, time.perf_counter() - start
+
+
+def children(process: int) -> list[int]:
+    path = Path(f"/proc/{process}/task/{process}/children")
+    try:
+        return [int(word) for word in path.read_text().split()]
+    except OSError:
+        return []
+
+
+def high_water(process: int) -> float:
+    """VmHWM of a process in MiB; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def main() -> None:
+    from clarity_cxr.models import create_model, save_checkpoint
+    from record import record
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--films", type=int, default=600, help="films of the rates")
+    parser.add_argument("--side", type=int, default=1024, help="their side in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--few", type=int, default=1000, help="small phantom films of the first measurement of memory")
+    parser.add_argument("--many", type=int, default=20_000, help="and of the second")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = rates(folder, options.films, options.side, options.rounds)
+        checkpoint = folder / "random.safetensors"
+        save_checkpoint(checkpoint, create_model("clarity_t8_64"))
+        few, many = (list(memory(folder, films, checkpoint)) for films in (options.few, options.many))
+        for small, large in zip(few, many, strict=True):
+            large["command_ratio"] = large["command_mib"] / small["command_mib"]
+            rows += [small, large]
+    record("scaling", rows, **vars(options), size=SIZE, memory_size=MEMORY_SIZE)
+
+
+if __name__ == "__main__":
+    main()
