@@ -159,6 +159,6 @@ def test_every_film_once_though_a_ray_worker_is_killed(checkpoint, archive, tmp_
 def test_options_that_belong_to_one_engine(checkpoint, archive, tmp_path, capsys):
     words = ["predict", str(archive), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
     assert main([*words, "--engine", "ray", "--shard", "1/2"]) == 2
-    assert "leave out --release, --dicom and --shard" in capsys.readouterr().err
+    assert "leave out --release, --dicom, --export and --shard" in capsys.readouterr().err
     assert main([*words, "--ray-actors", "2"]) == 2
     assert "are for --engine ray" in capsys.readouterr().err

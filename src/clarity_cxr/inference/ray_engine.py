@@ -123,8 +123,9 @@ def _cluster(address: str | None, actors: int | None) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        raise ClarityError(f"--ray-address {address}: no Ray cluster answers there ({error})") from None
+    except Exception as error:  # Ray gives a plain Exception when its processes are not up within its 30 seconds
+        problem = f"no Ray cluster answers at {address}" if address else "Ray did not start, is the machine overloaded?"
+        raise ClarityError(f"--engine ray: {problem} ({' '.join(str(error).split())})") from error
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
