@@ -117,7 +117,7 @@ def augment(
 def augment_by_state(
     films: Tensor, states: Tensor, config: AugmentationConfig, priors: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """`augment` with the draws' (B,) int64 `film_states` made beforehand, so that no argument changes with the epoch."""
+    """`augment` with the draws' (B,) int64 `film_states` made beforehand: no argument changes with the epoch."""
     size = films.shape[-1]
     white = 255.0 if films.dtype == torch.uint8 else 1.0
     uniforms = stream_uniforms(states)
