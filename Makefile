@@ -35,7 +35,7 @@ $(READY): pyproject.toml requirements/dev.txt
 demo: $(READY)
 	$(BIN)/clarity phantom --out $(DEMO)/release --films $(DEMO_FILMS) --rarity 0.2 --processes 2
 	$(BIN)/clarity check $(DEMO)/release --fast
-	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64 --film_check false
+	$(BIN)/clarity prepare $(DEMO)/release --out $(DEMO)/store --size 64 --film-check false
 	$(BIN)/clarity train --config configs/teacher_demo.yaml --store $(DEMO)/store --out $(DEMO)/teacher/train
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store --out $(DEMO)/teacher
 	$(BIN)/clarity distill dump --teacher $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store \

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,9 @@ def test_openvino_says_what_torch_says(calibrated, exported):
     openvino = load_predictor(exported, decision_threshold=0.0, backend="openvino")
     for ours, torchs in zip(openvino.predict_batch(films), expected, strict=True):
         assert_same(ours, torchs)
+    with ThreadPoolExecutor(2) as pool:
+        for ours, torchs in zip(pool.map(openvino.predict, films), expected, strict=True):
+            assert_same(ours, torchs)
 
 
 @pytest.mark.parametrize(("file", "backend"), [("calibrated", "torch-bfloat16"), ("exported", "openvino-bfloat16")])

@@ -93,11 +93,12 @@ class _OpenVino:
         if self.header is not None:
             self._side = model.output(MAPS[0]).get_partial_shape()[2].get_length()
             model.reshape({INPUT: [-1, self._side, self._side]})
-        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._model = core.compile_model(model, "CPU", settings)
 
     def run(self, films: np.ndarray) -> list[np.ndarray]:
         from clarity_cxr.data.images import resize_film  # needs Pillow
 
         resized = np.stack([resize_film(film, self._side) for film in films])
-        self._request.infer({INPUT: resized}, share_inputs=True)
-        return [self._request.get_tensor(name).data.copy() for name in OUTPUTS]
+        request = self._model.create_infer_request()  # of this call alone: a service runs several at once
+        request.infer({INPUT: resized}, share_inputs=True)
+        return [request.get_tensor(name).data.copy() for name in OUTPUTS]
