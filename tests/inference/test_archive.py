@@ -145,10 +145,15 @@ def test_every_film_once_though_a_ray_worker_is_killed(checkpoint, archive, tmp_
     run = run_of(checkpoint, tmp_path / "out", part_films=1)
     count = plan_archive(run, [archive])
     workers = []
-    for result in predict_parts(run, part_count(run, count), actors=2):
-        if not workers:
-            os.kill(int(result.worker.rpartition(":")[2]), signal.SIGKILL)
-        workers.append(result.worker)
+    try:
+        for result in predict_parts(run, part_count(run, count), actors=2):
+            if not workers:
+                os.kill(int(result.worker.rpartition(":")[2]), signal.SIGKILL)
+            workers.append(result.worker)
+    except ClarityError as error:
+        if "Ray did not start" in str(error):  # it gives its own processes 15 seconds
+            pytest.skip("this machine is too busy to start Ray")
+        raise
     assert len(workers) == part_count(run, count) == 21
     assert workers[-1] != workers[0]
     parts = rows(run)
