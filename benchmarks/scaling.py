@@ -85,7 +85,15 @@ def memory(folder: Path, films: int, checkpoint: Path) -> Iterator[dict[str, Any
     commands = {
         "prepare": [release, "--out", store, "--size", MEMORY_SIZE, "--processes", 2, "--film-check", "false"],
         "evaluate": ["--checkpoint", checkpoint, "--store", store, "--out", out / "evaluate", "--replicates", 100],
-        "predict": [release, "--checkpoint", checkpoint, "--out", out / "predict", "--overlays", "false"],
+        "predict": [
+            *release.glob("images*"),
+            "--checkpoint",
+            checkpoint,
+            "--out",
+            out / "predict",
+            "--overlays",
+            "false",
+        ],
     }
     for name, options in commands.items():
         command, workers, seconds = peak_memory([name, *map(str, options)])

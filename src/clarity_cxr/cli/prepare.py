@@ -35,7 +35,6 @@ def prepare(
     """
     import sys
 
-    from clarity_cxr.anatomy.film_check import STORE_REPORT, check_store, film_warnings
     from clarity_cxr.data.manifest import data_set
     from clarity_cxr.data.prepare import prepare as prepare_store
     from clarity_cxr.data.prepare import prepare_shard
@@ -52,7 +51,11 @@ def prepare(
     counts = ", ".join(f"{count:,} {split}" for split, count in store.manifest["splits"].items())
     priors = "with priors" if store.priors is not None else "without priors"
     print(f"{out}: {len(store):,} films at {store.size} px ({counts}), {len(store.boxes):,} boxes, {priors}")
-    failed = check_store(store) if film_check else {}
+    if not film_check:
+        return 0
+    from clarity_cxr.anatomy.film_check import STORE_REPORT, check_store, film_warnings
+
+    failed = check_store(store)
     if not failed:
         return 0
     print(*film_warnings(failed, len(store)), f"all of them: {out / STORE_REPORT}", sep="\n", file=sys.stderr)
