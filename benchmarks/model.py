@@ -12,18 +12,22 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import timm
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from clarity_cxr.findings import FINDINGS
+from clarity_cxr.localization.boxes import find_boxes
 from clarity_cxr.localization.heatmaps import localization_heatmaps
 from clarity_cxr.models import Clarity, create_model
 from clarity_cxr.training.config import LossConfig
 from clarity_cxr.training.objective import combined_loss, loss_components
 from record import record
 
+BOX_THRESHOLD = 0.5
+"""Heat that a box starts at; every finding's boxes are made, whatever its probability."""
 GRAD_CAM_FILMS = 2
 """Films per Grad-CAM round: it needs 14 backward passes each, and its cost per film does not depend on the batch."""
 
@@ -68,15 +72,24 @@ def forward_rows(
     plain.eval()
     images = student.preprocess(films)
 
-    def ours() -> None:
+    def maps() -> np.ndarray:
         output = student(student.preprocess(films), return_attention=True)
         assert output.attention is not None
-        localization_heatmaps(output.attention, output.heatmap, student.config.mask_threshold, 224)
+        heatmaps = localization_heatmaps(output.attention, output.heatmap, student.config.mask_threshold, 224)
+        return heatmaps.float().numpy()
+
+    def boxes() -> None:
+        for heatmap in maps().reshape(-1, 224, 224):
+            find_boxes(heatmap, BOX_THRESHOLD)
 
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        times = interleaved([ours, lambda: plain(images)], rounds)
-    name = f"forward, probabilities and 14 heatmaps, {precision}"
-    return [ratio_row(name, times, len(films), "timm ViT-S/16 forward")]
+        maps_times, box_times, peer_times = interleaved([maps, boxes, lambda: plain(images)], rounds)
+    return [
+        ratio_row(
+            f"forward, probabilities and {what}, {precision}", [times, peer_times], len(films), "timm ViT-S/16 forward"
+        )
+        for what, times in (("14 heatmaps", maps_times), ("14 heatmaps with their boxes", box_times))
+    ]
 
 
 def step_rows(films: torch.Tensor, precision: str, dropout: float, rounds: int) -> list[dict[str, object]]:
