@@ -127,7 +127,10 @@ def _run_keys(maps: NDArray[np.floating], thresholds: NDArray[np.float64]) -> tu
     """Sorted keys of the first and one-past-last columns of all runs of all thresholds; entry i of each is run i."""
     count, height, width = maps.shape
     level = np.zeros((count, height, width + 2), dtype=np.int16)
-    level[:, :, 1:-1] = np.searchsorted(thresholds, maps.astype(np.float64), side="left")
+    if len(thresholds) == 1:
+        np.greater(maps, thresholds[0], out=level[:, :, 1:-1], casting="unsafe")
+    else:
+        level[:, :, 1:-1] = np.searchsorted(thresholds, maps.astype(np.float64), side="left")
     before, after = level[:, :, :-1], level[:, :, 1:]
     return (
         _edge_keys(before, after, len(thresholds)),
@@ -138,7 +141,7 @@ def _run_keys(maps: NDArray[np.floating], thresholds: NDArray[np.float64]) -> tu
 def _edge_keys(low: NDArray[np.int16], high: NDArray[np.int16], thresholds: int) -> NDArray[np.int64]:
     """Keys of the places where `high` exceeds `low`, one for each threshold between the two."""
     count, height, stride = low.shape
-    where = np.nonzero(high > low)
+    where = np.unravel_index(np.flatnonzero(high > low), low.shape)
     base = low[where].astype(np.int64)
     steps = high[where] - base
     first = ((where[0] * thresholds + base) * (height + 1) + where[1]) * stride + where[2]

@@ -38,7 +38,7 @@ def scale_maps(maps: Tensor, size: int) -> Tensor:
     span = full.amax(dim=(-2, -1), keepdim=True) - low
     # Interpolating a constant leaves rounding noise of a few ulps; it must not be stretched to [0,1].
     constant = (flat.amax(dim=(-2, -1), keepdim=True) == flat.amin(dim=(-2, -1), keepdim=True)) | (span <= 0)
-    scaled = ((full - low) / span).masked_fill(constant, 0.0)
+    scaled = full.sub_(low).div_(span).masked_fill_(constant, 0.0)
     return scaled.reshape(*maps.shape[:-2], size, size)
 
 
