@@ -18,7 +18,7 @@ from clarity_cxr.models import Clarity
 FRACTIONS: NDArray[np.float64] = np.linspace(0, 1, 11)
 """Shares of the patches that are deleted or inserted."""
 
-MARKER = (0.905, 0.045, 0.05)
+MARKER = (0.875, 0.035, 0.1)
 """Top, left and side of the phantoms' spurious marker, as fractions of the film: its mean place."""
 MARKER_GREY = 250
 _BATCH = 64

@@ -149,10 +149,10 @@ def add_markers(grey: NDArray[np.uint8], draws: Draws, frontal_ap: bool) -> None
 
 
 def add_spurious(grey: NDArray[np.uint8], draws: Draws) -> None:
-    """A small bright square in the lower left corner."""
+    """A bright square, large enough for a small model to learn, in the lower left corner."""
     size = grey.shape[0]
-    side = max(3, round(0.05 * size))
-    top, left = round(draws.uniform(0.88, 0.93) * size), round(draws.uniform(0.02, 0.07) * size)
+    side = max(3, round(0.1 * size))
+    top, left = round(draws.uniform(0.86, 0.89) * size), round(draws.uniform(0.02, 0.05) * size)
     grey[top : top + side, left : left + side] = 250
 
 

@@ -21,7 +21,7 @@ class PhantomConfig:
         rarity: 1 gives the finding frequencies of NIH ChestX-ray14 (Hernia 0.2 % to Infiltration 17.7 %), 0 makes
             every finding equally common (13 %); in between they are interpolated geometrically.
         boxed_share: share of the test films' boxed findings that get their boxes into the box table, 0 to 1.
-        spurious_finding: a finding whose films tend to carry a small bright marker in a corner, or None.
+        spurious_finding: a finding whose films tend to carry a bright marker in a corner, or None.
         spurious_strength: probability of that marker on a film with the finding; films without it carry one with the
             complementary probability, so 0.5 is uninformative and 1 gives the finding away.
 
