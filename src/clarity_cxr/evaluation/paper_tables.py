@@ -131,7 +131,7 @@ def _table_6(runs: Sequence[RunFiles]) -> PaperTable:
 
 
 def _ablation_row(name: str, mine: pd.DataFrame, scores: Sequence[str]) -> Row:
-    spread = [Figure(float(mine[score].mean()), remark=_spread(mine[score])) for score in scores]
+    spread = [Figure(_value(mine[score].mean()), remark=_spread(mine[score].dropna())) for score in scores]
     return Row((name, f"ours, {len(mine)} seeds" if len(mine) > 1 else "ours, 1 seed", *spread), ours=True)
 
 

@@ -156,6 +156,8 @@ def _write(path: Path, table: pd.DataFrame) -> None:
 
 
 def _mean_and_deviation(values: pd.Series) -> str:
+    if values.isna().all():
+        return "undefined"
     return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
 
 
