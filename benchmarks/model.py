@@ -19,7 +19,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from clarity_cxr.findings import FINDINGS
-from clarity_cxr.localization.boxes import find_boxes
+from clarity_cxr.localization.boxes import find_boxes_of_maps
 from clarity_cxr.localization.heatmaps import localization_heatmaps
 from clarity_cxr.models import Clarity, create_model
 from clarity_cxr.training.config import LossConfig
@@ -80,8 +80,8 @@ def forward_rows(
 
     def boxes() -> None:
         probabilities, heatmaps = maps()
-        for heatmap in heatmaps[probabilities >= THRESHOLD]:
-            find_boxes(heatmap, THRESHOLD)
+        for film_maps, positive in zip(heatmaps, probabilities >= THRESHOLD, strict=True):
+            find_boxes_of_maps(film_maps[positive], np.full(positive.sum(), THRESHOLD))
 
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         maps_times, box_times, peer_times = interleaved([maps, boxes, lambda: plain(images)], rounds)

@@ -10,8 +10,9 @@ from PIL import Image
 import clarity_cxr
 from clarity_cxr.errors import CheckpointError, ClarityError, FilmError
 from clarity_cxr.findings import FINDINGS
-from clarity_cxr.inference.prediction import DEFAULT_BOX_THRESHOLD, FilmPrediction, film_boxes
+from clarity_cxr.inference.prediction import DEFAULT_BOX_THRESHOLD, FilmPrediction, assemble_prediction, film_boxes
 from clarity_cxr.inference.predictor import Predictor
+from clarity_cxr.localization.boxes import find_boxes
 from tests.inference.conftest import THRESHOLDS, make_film
 
 
@@ -74,12 +75,25 @@ def test_boxes_are_scaled_to_the_film_and_scored_by_mean_heat_times_probability(
     heatmap = np.zeros((64, 64), dtype=np.float32)
     heatmap[8:16, 4:12] = 0.8
     heatmap[40:42, 40:44] = 1.0
-    first, second = film_boxes("Mass", heatmap, 0.5, 0.9, width=640, height=128)
+    first, second = film_boxes("Mass", find_boxes(heatmap, 0.5), 0.5, 0.9, scale=(10, 2))
     assert (first.x0, first.y0, first.x1, first.y1) == (40, 16, 120, 32)
     assert first.score == pytest.approx(0.8 * 0.9)
     assert (second.x0, second.y0, second.x1, second.y1) == (400, 80, 440, 84)
     assert second.score == pytest.approx(0.9)
-    assert film_boxes("Mass", np.zeros((64, 64), dtype=np.float32), 0.5, 0.9, 640, 128) == []
+    assert film_boxes("Mass", find_boxes(np.zeros((64, 64), dtype=np.float32), 0.5), 0.5, 0.9, (10, 2)) == []
+
+
+def test_every_positive_finding_has_its_own_threshold():
+    probabilities = np.where(np.arange(14) % 2, 0.9, 0.1)
+    heatmaps = np.random.default_rng(0).random((14, 16, 16)).astype(np.float32)
+    thresholds = {name: 0.5 + index / 30 for index, name in enumerate(FINDINGS)}
+    maps = {"probabilities": probabilities, "heatmaps": heatmaps, "attention": heatmaps, "masks": heatmaps > 0.5}
+    prediction = assemble_prediction(FINDINGS, (32, 48), maps, thresholds, 0.5)
+    assert prediction.positives == list(FINDINGS[1::2])
+    for index, name in enumerate(FINDINGS):
+        found = find_boxes(heatmaps[index], thresholds[name])
+        expected = film_boxes(name, found, thresholds[name], 0.9, (3, 2)) if index % 2 else []
+        assert [box for box in prediction.boxes if box.finding == name] == expected
 
 
 def test_boxes_lie_in_the_film(predictor):

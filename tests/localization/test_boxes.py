@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clarity_cxr.localization.boxes import find_boxes, sweep_boxes
+from clarity_cxr.localization.boxes import find_boxes, find_boxes_of_maps, sweep_boxes
 from clarity_cxr.localization.heatmaps import scale_maps
 from tests.reference.localization import flood_fill_boxes
 
@@ -45,6 +45,27 @@ def test_nothing_above_the_threshold_gives_no_box(heatmap):
     found = find_boxes(heatmap, 0.5)
     assert found.boxes.shape == (0, 4)
     assert found.mean_heat.shape == found.total_heat.shape == (0,)
+
+
+def test_maps_with_thresholds_of_their_own_equal_flood_fill():
+    maps = np.concatenate([smooth_maps(4, size=17), np.zeros((1, 17, 17), np.float32), smooth_maps(3, size=17, seed=1)])
+    thresholds = np.array([0.2, 0.999, 0.35, 0.8, 0.5, 0.05, 0.6, 1.0])
+    found = find_boxes_of_maps(maps, thresholds)
+    assert len(found) == len(maps)
+    for heatmap, threshold, mine in zip(maps, thresholds, found, strict=True):
+        boxes, means, totals = flood_fill_boxes(heatmap, threshold)
+        np.testing.assert_array_equal(mine.boxes, boxes)
+        # Sums of float32 heat above a threshold are exact in float64, in any order.
+        np.testing.assert_array_equal(mine.mean_heat, means)
+        np.testing.assert_array_equal(mine.total_heat, totals)
+
+
+def test_a_run_up_to_the_last_pixel_of_the_last_map():
+    maps = np.zeros((2, 3, 4), dtype=np.float32)
+    maps[:, 2, 2:] = 0.75
+    for found in find_boxes_of_maps(maps, np.array([0.5, 0.6])):
+        np.testing.assert_array_equal(found.boxes, [[2, 2, 4, 3]])
+        np.testing.assert_array_equal(found.total_heat, [1.5])
 
 
 def test_last_row_does_not_touch_the_first_row_of_the_next_threshold_or_map():
@@ -90,6 +111,7 @@ def test_sweep_equals_scipy_labels_on_noise(monkeypatch):
 
 def test_no_maps_give_no_boxes():
     assert sweep_boxes(np.zeros((0, 8, 8)), THRESHOLDS).boxes.shape == (0, 4)
+    assert find_boxes_of_maps(np.zeros((0, 8, 8)), np.zeros(0)) == []
 
 
 def test_thresholds_out_of_order_are_refused():

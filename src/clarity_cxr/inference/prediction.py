@@ -9,7 +9,7 @@ import numpy as np
 
 from clarity_cxr.calibration import DecisionRule, decision_rule
 from clarity_cxr.errors import FilmError
-from clarity_cxr.localization.boxes import find_boxes
+from clarity_cxr.localization.boxes import ComponentBoxes, find_boxes_of_maps
 
 DEFAULT_BOX_THRESHOLD = 0.5
 """Heat a box starts at for findings whose threshold the checkpoint does not hold (half the film's peak)."""
@@ -103,11 +103,14 @@ def assemble_prediction(
     rule = decide if isinstance(decide, DecisionRule) else decision_rule(None, tuple(findings), decide)
     probabilities = dict(zip(findings, rule.probabilities(maps["probabilities"]).tolist(), strict=True))
     decisions = {name: value >= rule.thresholds[name] for name, value in probabilities.items()}
+    positives = [name for name in findings if decisions[name]]
+    heatmaps = maps["heatmaps"][list(decisions.values())]
+    components = find_boxes_of_maps(heatmaps, np.array([thresholds[name] for name in positives]))
+    scale = (width / heatmaps.shape[2], height / heatmaps.shape[1])
     boxes = [
         box
-        for name, heatmap in zip(findings, maps["heatmaps"], strict=True)
-        if decisions[name]
-        for box in film_boxes(name, heatmap, thresholds[name], probabilities[name], width, height)
+        for name, found in zip(positives, components, strict=True)
+        for box in film_boxes(name, found, thresholds[name], probabilities[name], scale)
     ]
     return FilmPrediction(
         width=width,
@@ -129,11 +132,18 @@ def box_thresholds(findings: Sequence[str], stored: Mapping[str, float] | None) 
 
 
 def film_boxes(
-    finding: str, heatmap: np.ndarray, threshold: float, probability: float, width: int, height: int
+    finding: str, found: ComponentBoxes, threshold: float, probability: float, scale: tuple[float, float]
 ) -> list[Box]:
-    """Boxes of one finding's heatmap (S, S), in pixels of a film of `width` x `height`, most heat first."""
-    found = find_boxes(heatmap, threshold)
-    across, down = width / heatmap.shape[1], height / heatmap.shape[0]
+    """Components of one finding's heatmap as boxes in the film's own pixels, most heat first.
+
+    Args:
+        finding: whose heatmap it is.
+        found: its components above `threshold`.
+        threshold: heat that they exceed.
+        probability: of the finding.
+        scale: pixels of the film for one of the heatmap, across and down.
+    """
+    across, down = scale
     boxes = []
     for k in np.argsort(-found.total_heat, kind="stable"):
         x0, y0, x1, y1 = found.boxes[k].tolist()

@@ -1,4 +1,4 @@
-"""Boxes of the 8-connected components of a heatmap above a threshold, at one threshold or at many at once. NumPy only.
+"""Boxes of the 8-connected components of heatmaps above a threshold: one for each map, or many at once. NumPy only.
 
 The components are found on horizontal runs, not on pixels: one pass over the map yields the runs of *all* thresholds
 (a pixel that is higher than its left neighbour starts a run at every threshold between the two), and runs that touch
@@ -6,6 +6,7 @@ in neighbouring rows are joined. The cost grows with the number of runs, so a sw
 thresholds costs far less than 99 labelings.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,32 @@ class SweptBoxes(NamedTuple):
     pixels: NDArray[np.int64]
 
 
+class _Runs(NamedTuple):
+    """Horizontal runs of pixels above a threshold, in scan order; all (n,).
+
+    `starts` and `ends` are the keys of the first and one-past-last pixels: the cells of (group, row, column) counted
+    through, with one row and one column more than there are, so that the last ones have no neighbour. A group is a map
+    at a threshold.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    group: NDArray[np.int64]
+    row: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+
+class _Components(NamedTuple):
+    """Components, ordered by group and then first pixel; see `SweptBoxes`."""
+
+    group: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    mean_heat: NDArray[np.float64]
+    total_heat: NDArray[np.float64]
+    pixels: NDArray[np.int64]
+
+
 def find_boxes(heatmap: NDArray[np.floating], threshold: float) -> ComponentBoxes:
     """One box for each 8-connected component of `heatmap > threshold`.
 
@@ -52,8 +79,30 @@ def find_boxes(heatmap: NDArray[np.floating], threshold: float) -> ComponentBoxe
     Returns:
         The components; empty arrays where no pixel is above the threshold.
     """
-    swept = sweep_boxes(np.asarray(heatmap)[None], np.asarray([threshold]))
-    return ComponentBoxes(swept.boxes, swept.mean_heat, swept.total_heat)
+    return find_boxes_of_maps(np.asarray(heatmap)[None], np.asarray([threshold]))[0]
+
+
+def find_boxes_of_maps(maps: NDArray[np.floating], thresholds: NDArray[np.floating]) -> list[ComponentBoxes]:
+    """The boxes of several maps, each above a threshold of its own, in one pass.
+
+    Args:
+        maps: (M,H,W), Xi of one film's findings.
+        thresholds: (M,), xi of each.
+
+    Returns:
+        For every map what `find_boxes` gives.
+    """
+    maps = np.asarray(maps)
+    _, height, width = maps.shape
+    edges = _edges(maps, np.asarray(thresholds, dtype=np.float64))
+    runs = _runs(edges[::2], edges[1::2], height, width)
+    line = (runs.group * height + runs.row) * width
+    found = _components(runs, _sums_between(maps.ravel(), line + runs.left, line + runs.right), width + 1)
+    firsts = np.searchsorted(found.group, np.arange(len(maps) + 1)).tolist()
+    return [
+        ComponentBoxes(found.boxes[first:stop], found.mean_heat[first:stop], found.total_heat[first:stop])
+        for first, stop in pairwise(firsts)
+    ]
 
 
 def sweep_boxes(maps: NDArray[np.floating], thresholds: NDArray[np.floating]) -> SweptBoxes:
@@ -84,53 +133,67 @@ def sweep_boxes(maps: NDArray[np.floating], thresholds: NDArray[np.floating]) ->
 
 def _sweep_chunk(maps: NDArray[np.floating], thresholds: NDArray[np.float64], first_map: int) -> SweptBoxes:
     count, height, width = maps.shape
-    # Cell of a key: map, threshold, row (one more than there are, so that the last has no neighbour), column.
-    starts, ends = _run_keys(maps, thresholds)
-    stride = width + 1
-    component, components = _join_runs(starts, ends, stride)
-
-    line, start = np.divmod(starts, stride)
-    end = ends - line * stride
-    group, row = np.divmod(line, height + 1)
-    map_index, threshold_index = np.divmod(group, len(thresholds))
-
+    runs = _runs(*_run_keys(maps, thresholds), height, width)
     heat_to = np.zeros((count, height, width + 1))
     np.cumsum(maps, axis=2, dtype=np.float64, out=heat_to[:, :, 1:])
-    flat_line = (map_index * height + row) * stride
-    run_heat = heat_to.ravel()[flat_line + end] - heat_to.ravel()[flat_line + start]
-    total = np.bincount(component, weights=run_heat, minlength=components).astype(np.float64)
-    pixels = np.bincount(component, weights=end - start, minlength=components)
-
-    # Runs are in scan order, so the last write is the component's last run, and in reverse its first.
-    runs = np.arange(len(starts))
-    first_run, last_run = np.empty((2, components), dtype=np.int64)
-    last_run[component] = runs
-    first_run[component[::-1]] = runs[::-1]
-    left = np.full(components, width, dtype=starts.dtype)
-    right = np.zeros(components, dtype=starts.dtype)
-    np.minimum.at(left, component, start)
-    np.maximum.at(right, component, end)
-    boxes = np.stack([left, row[first_run], right, row[last_run] + 1], axis=1).astype(np.float64)
-
-    order = np.argsort(first_run)
+    line = (runs.group // len(thresholds) * height + runs.row) * (width + 1)
+    run_heat = heat_to.ravel()[line + runs.right] - heat_to.ravel()[line + runs.left]
+    found = _components(runs, run_heat, width + 1)
+    map_index, threshold_index = np.divmod(found.group, len(thresholds))
     return SweptBoxes(
-        map_index[first_run][order] + first_map,
-        threshold_index[first_run][order],
-        boxes[order],
-        (total / pixels)[order],
-        total[order],
-        pixels[order].astype(np.int64),
+        map_index + first_map, threshold_index, found.boxes, found.mean_heat, found.total_heat, found.pixels
     )
+
+
+def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int, width: int) -> _Runs:
+    line, left = np.divmod(starts, width + 1)
+    group, row = np.divmod(line, height + 1)
+    return _Runs(starts, ends, group, row, left, left + (ends - starts))
+
+
+def _components(runs: _Runs, run_heat: NDArray[np.float64], stride: int) -> _Components:
+    component, first_run = _join_runs(runs.starts, runs.ends, stride)
+    count = len(first_run)
+    last_run = np.empty(count, dtype=np.int64)
+    last_run[component] = np.arange(len(component))  # in scan order, so that a component's last run is written last
+    left = np.full(count, stride, dtype=runs.left.dtype)
+    right = np.zeros(count, dtype=runs.left.dtype)
+    np.minimum.at(left, component, runs.left)
+    np.maximum.at(right, component, runs.right)
+    total = np.bincount(component, weights=run_heat, minlength=count).astype(np.float64)
+    pixels = np.bincount(component, weights=runs.right - runs.left, minlength=count)
+    return _Components(
+        runs.group[first_run],
+        np.stack([left, runs.row[first_run], right, runs.row[last_run] + 1], axis=1).astype(np.float64),
+        total / pixels,
+        total,
+        pixels.astype(np.int64),
+    )
+
+
+def _edges(maps: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Keys of all runs of maps above a threshold each: start and end of the first run, of the second, and so on."""
+    count, height, width = maps.shape
+    above = np.zeros(count * (height + 1) * (width + 1) + 1, dtype=bool)
+    cells = above[1:].reshape(count, height + 1, width + 1)[:, :height, :width]
+    for heatmap, threshold, out in zip(maps, thresholds, cells, strict=True):
+        np.greater(heatmap, threshold, out=out)
+    return np.flatnonzero(above[1:] != above[:-1])
+
+
+def _sums_between(values: NDArray[np.floating], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray:
+    """Sum in float64 of `values[start:end]` for each of ascending, disjoint, non-empty ranges."""
+    bounds = np.stack([starts, ends], axis=1).ravel()
+    if len(bounds) and bounds[-1] == len(values):
+        bounds = bounds[:-1]
+    return np.add.reduceat(values, bounds, dtype=np.float64)[::2]
 
 
 def _run_keys(maps: NDArray[np.floating], thresholds: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """Sorted keys of the first and one-past-last columns of all runs of all thresholds; entry i of each is run i."""
     count, height, width = maps.shape
     level = np.zeros((count, height, width + 2), dtype=np.int16)
-    if len(thresholds) == 1:
-        np.greater(maps, thresholds[0], out=level[:, :, 1:-1], casting="unsafe")
-    else:
-        level[:, :, 1:-1] = np.searchsorted(thresholds, maps.astype(np.float64), side="left")
+    level[:, :, 1:-1] = np.searchsorted(thresholds, maps.astype(np.float64), side="left")
     before, after = level[:, :, :-1], level[:, :, 1:]
     return (
         _edge_keys(before, after, len(thresholds)),
@@ -154,8 +217,9 @@ def _edge_keys(low: NDArray[np.int16], high: NDArray[np.int16], thresholds: int)
     return keys
 
 
-def _join_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> tuple[NDArray[np.int64], int]:
-    """Component of every run and their number; runs of neighbouring rows join if they touch, corners included.
+def _join_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> tuple[NDArray, NDArray]:
+    """Component of every run, and first run of every component; runs of neighbouring rows join if they touch, corners
+    included.
 
     Every run points to the lowest run known to be of its component; in each round the pairs that still point to
     different ones are joined, and pointers are followed to their ends.
@@ -174,4 +238,4 @@ def _join_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], stride: int) 
         apart = root[above] != root[below]
         above, below = above[apart], below[apart]
     first = root == runs
-    return (np.cumsum(first) - 1)[root], int(first.sum())
+    return (np.cumsum(first) - 1)[root], np.flatnonzero(first)
