@@ -24,6 +24,7 @@ from clarity_cxr.inference.export import export_onnx
 from clarity_cxr.inference.loading import load_predictor
 from clarity_cxr.inference.prediction import FilmPrediction
 from clarity_cxr.inference.runner import OnnxPredictor, main
+from clarity_cxr.localization.heatmaps import scale_maps
 from clarity_cxr.models import create_model, save_checkpoint
 from tests.inference.conftest import THRESHOLDS, make_film
 
@@ -140,6 +141,8 @@ def test_int8_is_smaller_and_near(calibrated, exported, tmp_path):
     ours, torchs = OnnxPredictor(tmp_path / "int8.onnx").predict(film), clarity_cxr.load(calibrated).predict(film)
     assert ours.probabilities == pytest.approx(torchs.probabilities, abs=0.03)
     assert ours.rule == torchs.rule
+    maps = scale_maps(torch.from_numpy(ours.attention * ours.masks), ours.heatmaps.shape[-1])
+    np.testing.assert_allclose(ours.heatmaps, maps, atol=1e-5)  # 8 bits are for the weights, not for interpolation
 
 
 def test_openvino_says_what_torch_says(calibrated, exported):

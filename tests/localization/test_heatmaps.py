@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from clarity_cxr.localization.heatmaps import localization_heatmaps, masked_attention, scale_maps
 from tests.reference.localization import bilinear_scaled
@@ -57,3 +58,23 @@ def test_an_empty_mask_gives_zero_next_to_a_full_one():
 def test_the_rest_of_the_batch_does_not_matter():
     maps = random_maps(6, 2, 4, 4)
     assert torch.equal(scale_maps(maps, 20)[4:5], scale_maps(maps[4:5], 20))
+
+
+@pytest.mark.parametrize(("grid", "size"), [(14, 224), (32, 512), (7, 50), (9, 5)])
+def test_equals_torch_interpolation_within_zero_and_one(grid, size):
+    maps = random_maps(2, 3, grid, grid) * 1e-2
+    full = functional.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
+    low, high = full.amin((-2, -1), keepdim=True), full.amax((-2, -1), keepdim=True)
+    found = scale_maps(maps, size)
+    torch.testing.assert_close(found, (full - low) / (high - low), rtol=0, atol=2e-6)
+    assert found.min() == 0
+    assert found.max() == 1
+
+
+def test_autocast_does_not_round_the_maps():
+    maps = random_maps(2, 3, 14, 14)
+    expected = scale_maps(maps, 224)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scale_maps(maps, 224)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)

@@ -92,14 +92,14 @@ def _with_int8_weights(model: Any) -> Any:
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         weights = {tensor.name for tensor in graph.initializer}
-        without_weights = [node.name for node in graph.node if node.op_type == "MatMul" and not weights & {*node.input}]
+        others = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in weights]
         quantize_dynamic(
             prepared,
             quantised,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=without_weights,
+            nodes_to_exclude=others,
         )
         return onnx.load(quantised)
 

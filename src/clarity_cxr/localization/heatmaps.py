@@ -1,5 +1,6 @@
 """Localization heatmaps Xi: attention confined to the foreground mask, at the size of the film."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,7 +24,8 @@ def scale_maps(maps: Tensor, size: int) -> Tensor:
     """Resample maps to the film's size and scale each to [0,1].
 
     Bilinear (align_corners false), then min-max per map, so that a threshold in (0,1) has a meaning. A constant map,
-    an empty one above all, becomes zero: it points nowhere and gives no box.
+    an empty one above all, becomes zero: it points nowhere and gives no box. Interpolating is two matrix products,
+    which a CPU does several times faster than pixel by pixel.
 
     Args:
         maps: (..., N,N).
@@ -32,14 +34,21 @@ def scale_maps(maps: Tensor, size: int) -> Tensor:
     Returns:
         (..., size, size) float32 in [0,1].
     """
-    flat = maps.float().reshape(-1, 1, *maps.shape[-2:])
-    full = functional.interpolate(flat, size=(size, size), mode="bilinear", align_corners=False)
+    with torch.autocast(maps.device.type, enabled=False):
+        maps = maps.float()
+        weights = _bilinear_weights(maps.shape[-1], size, maps.device)
+        full = weights @ (weights @ maps.mT).mT
     low = full.amin(dim=(-2, -1), keepdim=True)
     span = full.amax(dim=(-2, -1), keepdim=True) - low
     # Interpolating a constant leaves rounding noise of a few ulps; it must not be stretched to [0,1].
-    constant = (flat.amax(dim=(-2, -1), keepdim=True) == flat.amin(dim=(-2, -1), keepdim=True)) | (span <= 0)
-    scaled = full.sub_(low).div_(span).masked_fill_(constant, 0.0)
-    return scaled.reshape(*maps.shape[:-2], size, size)
+    constant = (maps.amax(dim=(-2, -1), keepdim=True) == maps.amin(dim=(-2, -1), keepdim=True)) | (span <= 0)
+    return full.sub_(low).div_(span.masked_fill(constant, torch.inf))
+
+
+def _bilinear_weights(length: int, size: int, device: torch.device) -> Tensor:
+    """The share of each of `length` cells in each of `size` results of linear interpolation: (size, length) float32."""
+    cells = torch.eye(length, device=device)[None]
+    return functional.interpolate(cells, size=size, mode="linear", align_corners=False)[0].T
 
 
 def localization_heatmaps(attention: Tensor, heatmap: Tensor | None, mask_threshold: float, size: int) -> Tensor:
