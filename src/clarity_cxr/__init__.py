@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["load"]
+from clarity_cxr.version import __version__
+
+__all__ = ["__version__", "load"]
 
 if TYPE_CHECKING:
     from clarity_cxr.inference.predictor import load

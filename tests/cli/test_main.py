@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from clarity_cxr.cli.config_file import plain_types
 from clarity_cxr.cli.main import COMMANDS, build_parser, find_command, main
 
 
@@ -17,6 +19,7 @@ def test_help_explains_every_option(name: str, capsys: pytest.CaptureFixture[str
         main([*name.split(), "--help"])
     text = capsys.readouterr().out
     assert f"usage: clarity {name}" in text
+    assert not {"<class", "Literal", "Optional", "Union"} & set(re.split(r"[ \[]", text))
     parser, positionals = build_parser(name, find_command(name))
     undocumented = [a.dest for a in parser._actions if not a.help and not a.dest.startswith("_")]
     assert undocumented == []
@@ -97,3 +100,26 @@ def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert error.startswith("clarity prepare: ")
     assert "nowhere" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prepare", "--out", "store"], "clarity prepare: the following arguments are required: release"),
+        (["plan", "--filmz", "3"], "unrecognized arguments: --filmz 3"),
+        (["plan", "--films", "many"], "many"),
+    ],
+)
+def test_a_mistyped_option_is_one_error_without_the_usage(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert f"`clarity {words[0]} --help` lists the options" in error
+    assert "usage:" not in error
+
+
+def test_types_in_plain_words() -> None:
+    text = "<class 'pathlib.Path'>, Optional[Literal['half', 'youden']], Union[int, NoneType], tuple[float, float]"
+    assert plain_types(text) == "Path, half | youden | null, int | null, tuple[float, float]"

@@ -1,5 +1,7 @@
+import errno
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from clarity_cxr.data.augmentation import AugmentationConfig
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.distill.manifest import film_identity
 from clarity_cxr.distill.store import LogitStore, spans
-from clarity_cxr.errors import LogitsError
+from clarity_cxr.errors import ClarityError, LogitsError
 from tests.distill.conftest import EPOCHS
 
 
@@ -84,3 +86,14 @@ def test_not_a_store(phantom_store: FilmStore) -> None:
 
 def test_spans() -> None:
     assert spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+
+
+def test_a_disk_that_fills_up_leaves_no_half_epoch(logits: LogitStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    before = sorted(logits.path.iterdir())
+    with pytest.raises(ClarityError, match="the disk is full"):
+        logits.write(7, np.zeros((3, 14), np.float16), {})
+    assert sorted(logits.path.iterdir()) == before

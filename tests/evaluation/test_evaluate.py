@@ -189,7 +189,8 @@ def test_an_unknown_device(store, checkpoint, tmp_path):
         evaluate(checkpoint, store.path, tmp_path / "out", EvaluationOptions(device="abacus"))
 
 
-def test_an_output_that_is_a_file(store, checkpoint, tmp_path):
+def test_an_output_that_is_a_file_is_told_before_any_prediction(store, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.delattr("clarity_cxr.evaluation.evaluate.predict_store")
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(ClarityError, match=r"out.*cannot be written"):
         evaluate(checkpoint, store.path, tmp_path / "out", FAST)

@@ -98,7 +98,7 @@ def test_nothing_stays_behind_when_the_disk_is_full(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clarity_cxr.models.checkpoints.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ClarityError, match="the disk is full"):
         save_checkpoint(tmp_path / "model.safetensors", model)
     assert list(tmp_path.iterdir()) == []

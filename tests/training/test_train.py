@@ -1,5 +1,6 @@
 """The training command: resume after SIGKILL, refusal of another config, what a run leaves."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from safetensors.torch import load_file
 from clarity_cxr.cli.main import main
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.models import read_metadata
+from clarity_cxr.training.config import LossConfig
+from clarity_cxr.training.objective import combined_loss
 
 SECTIONS = {
     "model": {"name": "clarity_t8_64", "attention_blocks": 1, "token_blocks": 1, "mlp_dropout": 0.1, "drop_path": 0.1},
@@ -80,6 +83,33 @@ def test_killed_runs_end_with_the_same_bits(config: Path, phantom_store: FilmSto
     assert main(command(config, phantom_store, disturbed)) == 0
     assert_same_end(disturbed, undisturbed)
     assert not [path for path in disturbed.iterdir() if path.name.startswith(".") and path.suffix == ".safetensors"]
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_resume_point(
+    config: Path,
+    phantom_store: FilmStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    """The run ends with the films' names, and goes on from the last good step when the cause is gone."""
+    out = tmp_path / "run"
+    words = command(config, phantom_store, out, "--optimization.epochs", "1")
+    calls = iter(range(100))
+
+    def fails_at_the_fifth_step(components: dict[str, torch.Tensor], loss: LossConfig) -> torch.Tensor:
+        value = combined_loss(components, loss)
+        return value * math.nan if next(calls) == 4 else value
+
+    monkeypatch.setattr("clarity_cxr.training.recipe.combined_loss", fails_at_the_fifth_step)
+    assert main(words) == 2
+    error = capfd.readouterr().err
+    assert "the loss is not finite at step 4 (epoch 0)" in error
+    assert sum(image_id in error for image_id in phantom_store.index["image_id"]) == 10
+    assert step_of(out / "last.ckpt") == 3
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert pd.read_csv(out / "metrics.csv")["train/L_total"].notna().all()
 
 
 def test_a_run_leaves_metrics_best_weights_and_its_config(

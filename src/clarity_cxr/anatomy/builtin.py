@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy import ndimage
 
 from clarity_cxr.anatomy.network import POSES, SIZE, AnatomyNet, standardize
@@ -163,4 +163,4 @@ def save_builtin(path: Path, network: AnatomyNet, provenance: dict[str, str]) ->
         "input_size": str(SIZE),
     }
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+        temporary.write_bytes(save(state, metadata))

@@ -22,16 +22,16 @@ def anatomy(
     them packed into priors.npy, a release as one PNG per film in priors/, which `clarity prepare` packs.
 
     Args:
-        store_or_release: Prepared store, or folder in the NIH layout.
+        store_or_release: prepared store, or folder in the NIH layout.
         provider: builtin needs nothing; torchxrayvision is the paper's segmenter and needs its library and weights;
             masks reads your own masks.
-        weights: Weights file to use instead of the provider's own.
-        masks: For --provider masks: folder with left_lung/, right_lung/ and heart/ (and mediastinum/ and
+        weights: weights file to use instead of the provider's own.
+        masks: for --provider masks: folder with left_lung/, right_lung/ and heart/ (and mediastinum/ and
             facies_diaphragmatica/ if you have them), each with one PNG per film.
-        batch_size: Films segmented together.
-        device: Where the segmenter runs: cpu, cuda, cuda:1, mps.
-        replace: Make priors anew where there are some of another provider or other weights.
-        shard: Share of the films to do here, I/N from 1/N to N/N, for job arrays; the last gives the store its priors.
+        batch_size: films segmented together.
+        device: where the segmenter runs: cpu, cuda, cuda:1, mps.
+        replace: make priors anew where there are some of another provider or other weights.
+        shard: share of the films to do here, I/N from 1/N to N/N, for job arrays; the last gives the store its priors.
 
     Returns:
         0, or 1 if any film of a release could not be read.

@@ -20,12 +20,12 @@ def anatomy_sheet(
     give the film check's score and what it objects to.
 
     Args:
-        store: Prepared store.
+        store: prepared store.
         out: PNG to write.
-        count: Number of films drawn.
-        seed: Another seed draws other films.
-        provider: Segmenter that draws the outlines.
-        weights: Weights file to use instead of the segmenter's own.
+        count: number of films drawn.
+        seed: another seed draws other films.
+        provider: segmenter that draws the outlines.
+        weights: weights file to use instead of the segmenter's own.
     """
     from clarity_cxr.anatomy.segmenters import load_segmenter
     from clarity_cxr.anatomy.sheet import draw_sheet, judge_store

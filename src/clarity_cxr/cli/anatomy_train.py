@@ -19,13 +19,13 @@ def anatomy_train(
     table of Dice coefficients, OUT/scores.json and OUT/worst_cases.png. Finished folds in OUT are not trained again.
 
     Args:
-        data: Folder with images/, left_lung/, right_lung/ and heart/: films and one PNG mask per film and organ.
-        out: Folder for the results.
-        films: Release whose train_val films, without their labels, also teach the film check what is upright.
-        evaluate: Cross-validate instead of training on all films.
-        folds: Folds of the cross-validation.
-        steps: Training steps (default: the recipe's).
-        seed: Seed of initialisation, order and augmentation.
+        data: folder with images/, left_lung/, right_lung/ and heart/: films and one PNG mask per film and organ.
+        out: folder for the results.
+        films: release whose train_val films, without their labels, also teach the film check what is upright.
+        evaluate: cross-validate instead of training on all films.
+        folds: folds of the cross-validation.
+        steps: training steps (default: the recipe's).
+        seed: seed of initialisation, order and augmentation.
     """
     from dataclasses import replace
 

@@ -18,14 +18,14 @@ def check(
     """Check films and tables and print every problem, with the films per split and finding; exit code 1 if it fails.
 
     Args:
-        release: Folder in the NIH ChestX-ray14 layout, or a manifest CSV with one row per film.
-        images: Folder that the manifest's paths start from (default: the manifest's).
+        release: folder in the NIH ChestX-ray14 layout, or a manifest CSV with one row per film.
+        images: folder that the manifest's paths start from (default: the manifest's).
         boxes: CSV of boxes of the manifest's films, in pixels of their files.
-        findings_map: How the manifest names things: chexpert, mimic, padchest, vindr or a YAML file.
-        fast: Read only the films' headers: neither decode every film nor ask whether it is a chest film.
-        strict: Fail if a film is not a whole upright frontal chest film; else this is a warning.
-        skip_missing: Let rows without a film and films without a row pass, as `prepare --skip-missing` does.
-        processes: Worker processes (default: one per processor).
+        findings_map: how the manifest names things: chexpert, mimic, padchest, vindr or a YAML file.
+        fast: read only the films' headers: neither decode every film nor ask whether it is a chest film.
+        strict: fail if a film is not a whole upright frontal chest film; else this is a warning.
+        skip_missing: let rows without a film and films without a row pass, as `prepare --skip-missing` does.
+        processes: worker processes (default: one per processor).
     """
     from rich.console import Console
 

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -57,5 +58,12 @@ def _type_mistake(name: str, value: Any, annotation: Any) -> Iterator[str]:
     try:
         parser.parse_object({"value": value})
     except ArgumentError:
-        expected = getattr(annotation, "__name__", None) if isinstance(annotation, type) else str(annotation)
-        yield f"{name} is {value!r}, expected {str(expected).replace('typing.', '')}"
+        yield f"{name} is {value!r}, expected {plain_types(str(annotation))}"
+
+
+def plain_types(text: str) -> str:
+    """Types in a text as a reader would write them: `Path`, `float | null`, `platt | temperature`."""
+    text = re.sub(r"<class '([\w.]+\.)?(\w+)'>", r"\2", text.replace("typing.", ""))
+    text = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), text)
+    text = re.sub(r"Optional\[(.*?)\]", r"\1 | null", text)
+    return re.sub(r"Union\[(.*?)\]", lambda found: found[1].replace(", ", " | "), text).replace("NoneType", "null")

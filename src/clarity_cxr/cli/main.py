@@ -7,12 +7,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from clarity_cxr import __version__
-from clarity_cxr.cli.config_file import config_mistakes
+from clarity_cxr.cli.config_file import config_mistakes, plain_types
 from clarity_cxr.errors import ClarityError, ConfigError
 
 COMMANDS = {
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"clarity {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"clarity {name}: interrupted; the same command continues", file=sys.stderr)
+        print(f"clarity {name}: interrupted; give the same command again", file=sys.stderr)
         return 130
 
 
@@ -86,8 +86,18 @@ def _run(name: str, command: Callable[..., int | None], options: list[str]) -> i
     return command(*leading, **values) or 0
 
 
+class _CommandHelp(DefaultHelpFormatter):
+    """Names types in plain words."""
+
+    def _expand_help(self, action: Any) -> str:
+        return plain_types(super()._expand_help(action))
+
+
 class _CommandParser(ArgumentParser):
-    """Shows options as they are usually typed: --batch-size, --strict."""
+    """Shows options as they are usually typed: --batch-size, --strict; a mistake is one error, without the usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise ConfigError(f"{plain_types(message)} (`{self.prog} --help` lists the options)") from ex
 
     def format_help(self, *args: Any, **options: Any) -> str:
         text = super().format_help(*args, **options)
@@ -116,7 +126,8 @@ def build_parser(name: str, command: Callable[..., int | None]) -> tuple[Argumen
         The parser, and the names of the positionals in order.
     """
     description = inspect.getdoc(command) or ""
-    parser = _CommandParser(prog=f"clarity {name}", description=description.split("\n\nArgs:")[0])
+    summary = description.split("\n\nArgs:")[0]
+    parser = _CommandParser(prog=f"clarity {name}", description=summary, formatter_class=_CommandHelp)
     parameters = inspect.signature(command).parameters.values()
     hints = get_type_hints(command)
     positionals = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -130,7 +141,7 @@ def build_parser(name: str, command: Callable[..., int | None]) -> tuple[Argumen
             help=_argument_help(description, positional),
         )
     if any(hasattr(hints[p.name], "__dataclass_fields__") for p in parameters):
-        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+        parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
     parser.add_function_arguments(command, as_group=False, skip=set(positionals), fail_untyped=True)
     return parser, positionals
 

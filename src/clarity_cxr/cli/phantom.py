@@ -21,15 +21,15 @@ def phantom(
     the other options only, not on the number of processes. A folder that holds this very release is kept as it is.
 
     Args:
-        out: Folder to make.
-        films: Number of films; patients have one to 25 of them.
-        size: Side of the films in pixels, 64 to 1024.
-        seed: Another seed gives other patients.
+        out: folder to make.
+        films: number of films; patients have one to 25 of them.
+        size: side of the films in pixels, 64 to 1024.
+        seed: another seed gives other patients.
         rarity: 1 gives the frequencies of the NIH release, 0 makes all findings equally common.
-        boxed_share: Share of the test films' boxed findings that are listed in the box table.
-        spurious_finding: Finding whose films tend to carry a bright corner marker, to study shortcuts.
-        spurious_strength: Probability of that marker with the finding; without it, one minus this.
-        processes: Worker processes.
+        boxed_share: share of the test films' boxed findings that are listed in the box table.
+        spurious_finding: finding whose films tend to carry a bright corner marker, to study shortcuts.
+        spurious_strength: probability of that marker with the finding; without it, one minus this.
+        processes: worker processes.
     """
     from clarity_cxr.data.phantom import PhantomConfig, write_release
 

@@ -21,17 +21,17 @@ def prepare(
     """Decode and resize films into a store for training or judging; continues after an interruption.
 
     Args:
-        release: Folder in the NIH ChestX-ray14 layout, or a manifest CSV with one row per film.
-        out: Folder of the store, made by this command; its unfinished form is OUT.partial.
-        images: Folder that the manifest's paths start from (default: the manifest's).
+        release: folder in the NIH ChestX-ray14 layout, or a manifest CSV with one row per film.
+        out: folder of the store, made by this command; its unfinished form is OUT.partial.
+        images: folder that the manifest's paths start from (default: the manifest's).
         boxes: CSV of boxes of the manifest's films, in pixels of their files.
-        findings_map: How the manifest names things: chexpert, mimic, padchest, vindr or a YAML file.
-        size: Side of the stored films in pixels.
-        processes: Worker processes (default: one per processor).
-        skip_missing: Leave out rows without a film and films without a row instead of stopping.
-        shard: Share of the films to prepare here, I/N from 1/N to N/N, for job arrays; the last finishes the store.
-        film_check: Ask whether each film is a whole upright frontal chest film; OUT/film_check.csv names the others.
-        strict: Exit with 1 if one is not; else this is a warning.
+        findings_map: how the manifest names things: chexpert, mimic, padchest, vindr or a YAML file.
+        size: side of the stored films in pixels.
+        processes: worker processes (default: one per processor).
+        skip_missing: leave out rows without a film and films without a row instead of stopping.
+        shard: share of the films to prepare here, I/N from 1/N to N/N, for job arrays; the last finishes the store.
+        film_check: ask whether each film is a whole upright frontal chest film; OUT/film_check.csv names the others.
+        strict: exit with 1 if one is not; else this is a warning.
     """
     import sys
 

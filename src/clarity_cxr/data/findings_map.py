@@ -8,7 +8,6 @@ from typing import Literal
 
 import pandas as pd
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from clarity_cxr.errors import ConfigError
 from clarity_cxr.findings import FINDINGS
@@ -95,6 +94,8 @@ def load_findings_map(name: str | None) -> FindingsMap:
     """
     if name is None:
         return FindingsMap()
+    from jsonargparse import ArgumentError, ArgumentParser
+
     known = resources.files("clarity_cxr.data").joinpath("findings_maps", f"{name}.yaml")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(FindingsMap, as_group=False)

@@ -6,7 +6,6 @@ shards of a job array can fill one store.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from clarity_cxr.findings import FINDINGS
 from clarity_cxr.journals import Journal, Journals, exclusive
 from clarity_cxr.progress import progress_bar
 from clarity_cxr.shards import WHOLE, Shard
+from clarity_cxr.version import __version__
 
 CHUNK_FILMS = 32
 """Films decoded, written and journalled together."""
@@ -319,7 +319,7 @@ def _write_tables(partial: Path, plan: _Plan, size: int, inputs: str, sizes: dic
         "localization": {half: int(halves.get(half, 0)) for half in ("val", "test")},
         "boxes": len(boxes),
         "source": plan.source.resolve().name,
-        "clarity_cxr": importlib.metadata.version("clarity-cxr"),
+        "clarity_cxr": __version__,
         "ids_digest": ids_digest(films["image_id"]),
         "film_digest": file_digest(partial / "films.npy"),
         "inputs_digest": inputs,

@@ -17,6 +17,7 @@ from clarity_cxr.distill.store import LogitStore, spans
 from clarity_cxr.errors import ConfigError, LogitsError
 from clarity_cxr.files import output_errors
 from clarity_cxr.progress import progress_bar
+from clarity_cxr.version import __version__
 
 _WAIT_SECONDS = 0.5
 
@@ -151,5 +152,5 @@ def _remove_unfinished_writes(store: LogitStore, epoch: int) -> None:
 
 def computation(source: LogitSource, batch_size: int) -> dict[str, Any]:
     """How an epoch is computed here, to be kept beside its digest."""
-    versions = {name: importlib.metadata.version(name) for name in ("clarity-cxr", "torch", "timm", "numpy")}
-    return {"batch_size": batch_size, "device": source.device.type, "versions": versions}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "timm", "numpy")}
+    return {"batch_size": batch_size, "device": source.device.type, "versions": {"clarity-cxr": __version__} | versions}

@@ -5,6 +5,7 @@ film in the film store's order, and `epoch_0000.json` with its SHA-256. `epoch_0
 """
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,10 @@ class LogitStore:
             ClarityError: the folder cannot be written to.
         """
         path = self.array_path(epoch)
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.save(handle, logits)
+        content = io.BytesIO()  # a file that np.save writes to itself does not say why it is cut short
+        np.save(content, logits)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
         write_json(self.record_path(epoch), {"sha256": file_digest(path), "key": self.manifest.key, "origin": origin})
 
     def require(self, needed: Identity, epochs: int) -> None:

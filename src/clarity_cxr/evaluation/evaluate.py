@@ -13,7 +13,7 @@ from clarity_cxr.errors import StoreError
 from clarity_cxr.evaluation.predictions import Predictions, load_predictions, predict_store, save_predictions
 from clarity_cxr.evaluation.score import EvaluationOptions, score
 from clarity_cxr.evaluation.summary import plain
-from clarity_cxr.files import atomic_path, file_digest, write_json
+from clarity_cxr.files import atomic_path, file_digest, output_errors, write_json
 from clarity_cxr.models import Checkpoint, load_checkpoint
 from clarity_cxr.models.device import usable_device
 from clarity_cxr.processes import joined_processes, process_rank
@@ -55,6 +55,8 @@ def evaluate(
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
+    with output_errors(out):  # before hours of prediction, not after
+        out.mkdir(parents=True, exist_ok=True)
     with joined_processes(options.device) as device:
         predicted = (
             _predict(loaded, films, options, device) if predictions is None else load_predictions(predictions, films)

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from clarity_cxr.calibration import Calibration
@@ -17,6 +16,7 @@ from clarity_cxr.files import atomic_path
 from clarity_cxr.findings import FINDINGS
 from clarity_cxr.models.clarity import Clarity
 from clarity_cxr.models.config import ModelConfig
+from clarity_cxr.version import __version__
 
 HEADER = "clarity_cxr"
 FORMAT_VERSION = 1
@@ -85,10 +85,10 @@ def write_checkpoint(path: Path, model: nn.Module, key: str, header: Mapping[str
     Raises:
         ClarityError: the file cannot be written.
     """
-    content = {"format_version": FORMAT_VERSION, "package_version": version("clarity-cxr"), **header}
+    content = {"format_version": FORMAT_VERSION, "package_version": __version__, **header}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={key: json.dumps(content)})
+        temporary.write_bytes(save(tensors, metadata={key: json.dumps(content)}))
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:

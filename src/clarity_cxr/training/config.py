@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from clarity_cxr.errors import ConfigError
+
 ClassLoss = Literal["wbce", "mlsm"]
 TokenLoss = Literal["oct", "cct", "none"]
 Form = Literal["text", "printed"]
@@ -28,6 +30,9 @@ class LossConfig:
         similarity_form: w as the `text` says (minimum 1) or as `printed` in Eq. 11.
         confinement_form: L_CNF as the `text` says or as `printed` in Eq. 12, where the heatmap cancels.
         detach_suppression: stop the gradient of L_BAS through its denominator.
+
+    Raises:
+        ConfigError: a weight is negative.
     """
 
     alpha_class: float = 2.2674
@@ -46,6 +51,10 @@ class LossConfig:
     confinement_form: Form = "text"
     detach_suppression: bool = False
 
+    def __post_init__(self) -> None:
+        weights = [name for name in vars(self) if name.startswith(("alpha_", "beta_", "gamma_", "delta_"))]
+        _require("loss", self, {name: (getattr(self, name) >= 0, "0 or more") for name in weights})
+
 
 @dataclass(frozen=True)
 class OptimizationConfig:
@@ -60,6 +69,9 @@ class OptimizationConfig:
         weight_decay: on matrices and kernels only; norms, biases, tokens and positions have none.
         warmup_epochs: epochs of linear warm-up from zero.
         final_learning_rate: learning rate at the last step.
+
+    Raises:
+        ConfigError: a value is impossible.
     """
 
     epochs: int = 200
@@ -69,6 +81,18 @@ class OptimizationConfig:
     weight_decay: float = 0.05
     warmup_epochs: float = 5.0
     final_learning_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "layer_decay": (0 < self.layer_decay <= 1, "more than 0, at most 1"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup_epochs": (self.warmup_epochs >= 0, "0 or more"),
+            "final_learning_rate": (0 <= self.final_learning_rate <= self.learning_rate, "0 to learning_rate"),
+        }
+        _require("optimization", self, rules)
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,9 @@ class RunConfig:
         validation_every: epochs between validations; the last epoch is always validated.
         checkpoint_steps: steps between resume points within an epoch; 0 keeps them at epoch ends only.
         evaluation_batch_size: films per batch in validation.
+
+    Raises:
+        ConfigError: a value is impossible.
     """
 
     seed: int = 0
@@ -104,3 +131,26 @@ class RunConfig:
     validation_every: int = 1
     checkpoint_steps: int = 0
     evaluation_batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        least = {
+            "devices": 1,
+            "nodes": 1,
+            "workers": 0,
+            "validation_every": 1,
+            "checkpoint_steps": 0,
+            "evaluation_batch_size": 1,
+        }
+        rules = {name: (getattr(self, name) >= value, f"{value} or more") for name, value in least.items()}
+        _require("run", self, rules | {"seed": (0 <= self.seed < 2**32, "0 to 4294967295")})
+
+
+def _require(section: str, config: object, rules: dict[str, tuple[bool, str]]) -> None:
+    """Report all impossible values of a section at once; a rule is whether the value is possible, and what is."""
+    problems = [
+        f"{name} is {getattr(config, name)}, expected {expected}"
+        for name, (possible, expected) in rules.items()
+        if not possible
+    ]
+    if problems:
+        raise ConfigError(f"{section}: {'; '.join(problems)}")

@@ -1,7 +1,6 @@
 """A whole training run: check, resume or start, train, leave the best weights."""
 
 import dataclasses
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from clarity_cxr.training.callbacks import BEST_WEIGHTS, RESUME_POINT, EpochMetr
 from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
 from clarity_cxr.training.recipe import ClarityRecipe, TeacherRecipe
 from clarity_cxr.training.selection import select
+from clarity_cxr.version import __version__
 
 CONFIG = "config.yaml"
 PLACE = ("accelerator", "devices", "nodes", "workers", "films_on_device", "compile", "activation_checkpointing")
@@ -171,7 +171,7 @@ def _settings(model: ModelOptions, *sections: Any) -> dict[str, Any]:
         "loss": loss,
         "optimization": optimization,
         "run": run,
-        "package_version": version("clarity-cxr"),
+        "package_version": __version__,
     }
 
 

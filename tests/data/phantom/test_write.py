@@ -1,6 +1,7 @@
 """Phantom releases on disk."""
 
 import csv
+import errno
 import hashlib
 from pathlib import Path
 
@@ -127,3 +128,13 @@ def test_an_interrupted_release_is_begun_again(tmp_path, release):
     write_release(tmp_path / "release", CONFIG)
     assert digests(tmp_path / "release") == digests(release)
     assert not (tmp_path / "release.partial").exists()
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("clarity_cxr.data.phantom.write._write_csv", full)
+    with pytest.raises(ClarityError, match="the disk is full"):
+        write_release(tmp_path / "release", PhantomConfig(films=3, size=64))
+    assert list(tmp_path.iterdir()) == []

@@ -56,14 +56,22 @@ def write_release(out: Path, config: PhantomConfig, processes: int = 1, batch: i
     partial_out = out.with_name(out.name + ".partial")
     with output_errors(out):
         shutil.rmtree(partial_out, ignore_errors=True)
-        table = draw_cohort(config)
-        for folder in sorted({path.parent for path in _film_paths(table["image_id"], 0)}):
-            (partial_out / folder).mkdir(parents=True)
-        (partial_out / "priors").mkdir()
-        truth = _write_films(partial_out, config, processes, batch)
-        _write_tables(partial_out, config, table, truth)
-        write_json(partial_out / "phantom.json", config.to_dict())
-        partial_out.replace(out)
+        try:
+            _write_files(partial_out, config, processes, batch)
+            partial_out.replace(out)
+        except BaseException:
+            shutil.rmtree(partial_out, ignore_errors=True)
+            raise
+
+
+def _write_files(out: Path, config: PhantomConfig, processes: int, batch: int) -> None:
+    table = draw_cohort(config)
+    for folder in sorted({path.parent for path in _film_paths(table["image_id"], 0)}):
+        (out / folder).mkdir(parents=True)
+    (out / "priors").mkdir()
+    truth = _write_films(out, config, processes, batch)
+    _write_tables(out, config, table, truth)
+    write_json(out / "phantom.json", config.to_dict())
 
 
 def _is_written(out: Path, config: PhantomConfig) -> bool:
