@@ -42,6 +42,7 @@ from clarity_cxr.losses import (
     region_similarity_weights,
     resample_regions,
 )
+from clarity_cxr.losses.anatomy import LOSS_SIZE
 from clarity_cxr.models import Clarity, create_model
 from clarity_cxr.planning.rates import copy_rate, matmul_rate
 from clarity_cxr.training.batches import TrainingFilms
@@ -153,7 +154,7 @@ class CutStep:
         with watch("augmentation"):
             states = film_states(batch["keys"], self.index[0], 0)
             packed = unpack_priors(batch["priors"])
-            films, priors = augment_by_state(batch["films"], states, self.augmentation, packed)
+            films, priors = augment_by_state(batch["films"], states, self.augmentation, packed, LOSS_SIZE)
         with watch("forward: backbone"), self.autocast():
             features = self.model.backbone(self.model.preprocess(films), return_tokens=True)
         tokens = [features.class_tokens, features.patch_tokens, features.block_class_tokens]

@@ -115,6 +115,17 @@ def test_priors_follow_films(keys, priors):
     assert (back ^ moved[:, :1]).float().mean() < 0.01
 
 
+@pytest.mark.parametrize("prior_size", [16, 24, 64])
+def test_priors_of_another_size_are_sampled_at_the_centres_of_its_grid(films, keys, priors, prior_size):
+    _, got = augment(films, keys, 2, 9, CONFIG, priors, prior_size)
+    assert got is not None
+    draws = stream_uniforms(film_states(keys, 2, 9)).tolist()
+    for b in range(2):
+        for r in range(4):
+            expected = reference.sample(priors[b, r].float().numpy(), draws[b], CONFIG, border=False, side=prior_size)
+            np.testing.assert_array_equal(got[b, r], expected >= 0.5)
+
+
 def test_rotation_and_crop_stay_within_their_ranges():
     keys = torch.arange(300)
     size = 65

@@ -35,12 +35,14 @@ def normals(state: int, pixels: int) -> np.ndarray:
     return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[:pixels]
 
 
-def sample(image: np.ndarray, draws: list[float], config, border: bool) -> np.ndarray:
+def sample(image: np.ndarray, draws: list[float], config, border: bool, side: int | None = None) -> np.ndarray:
+    """At the pixel centres of a grid of `side` pixels, the image's own if None."""
     size = len(image)
+    points = side or size
     angle = math.radians(config.rotation_degrees) * (2 * draws[0] - 1)
     low, high = config.crop_scale
-    side = low + (high - low) * draws[1]
-    shift_x, shift_y = (draws[2] - 0.5) * (1 - side), (draws[3] - 0.5) * (1 - side)
+    crop = low + (high - low) * draws[1]
+    shift_x, shift_y = (draws[2] - 0.5) * (1 - crop), (draws[3] - 0.5) * (1 - crop)
     cos, sin = math.cos(angle), math.sin(angle)
     start_x = (cos * shift_x - sin * shift_y) * size
     start_y = (sin * shift_x + cos * shift_y) * size
@@ -53,13 +55,13 @@ def sample(image: np.ndarray, draws: list[float], config, border: bool) -> np.nd
             return image[min(max(row, 0), size - 1), min(max(column, 0), size - 1)]
         return image[row, column] if 0 <= row < size and 0 <= column < size else 0.0
 
-    out = np.zeros((size, size))
+    out = np.zeros((points, points))
     centre = (size - 1) / 2
-    for i in range(size):
-        for j in range(size):
-            u, v = j - centre, i - centre
-            x = snap(cos * side * u) + snap(-sin * side * v) + snap(start_x) + centre
-            y = snap(sin * side * u) + snap(cos * side * v) + snap(start_y) + centre
+    for i in range(points):
+        for j in range(points):
+            u, v = ((k - (points - 1) / 2) * size / points for k in (j, i))
+            x = snap(cos * crop * u) + snap(-sin * crop * v) + snap(start_x) + centre
+            y = snap(sin * crop * u) + snap(cos * crop * v) + snap(start_y) + centre
             column, row = math.floor(x), math.floor(y)
             fx, fy = x - column, y - row
             top = (1 - fx) * pixel(row, column) + fx * pixel(row, column + 1)

@@ -84,6 +84,7 @@ def augment(
     seed: int,
     config: AugmentationConfig,
     priors: Tensor | None = None,
+    prior_size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Augmented films, and their priors under the same rotation and crop.
 
@@ -97,9 +98,10 @@ def augment(
         seed: the run's seed, any integer.
         config: magnitudes.
         priors: (B, R, h, h) bool, or None.
+        prior_size: side g at which priors are sampled; None is h. Without rotation and crop they stay as they are.
 
     Returns:
-        Films (B, 1, S, S) float32 in [0, 1], and priors (B, R, h, h) bool (True where resampled to >= 0.5).
+        Films (B, 1, S, S) float32 in [0, 1], and priors (B, R, g, g) bool (True where resampled to >= 0.5).
 
     Raises:
         ValueError: films are of another shape or type.
@@ -110,12 +112,16 @@ def augment(
         raise ValueError(
             f"expected films (B, S, S) uint8 or (B, 1, S, S) float, got {tuple(films.shape)} {films.dtype}"
         )
-    return augment_by_state(films, film_states(keys.to(films.device), epoch, seed), config, priors)
+    return augment_by_state(films, film_states(keys.to(films.device), epoch, seed), config, priors, prior_size)
 
 
 @torch.no_grad()
 def augment_by_state(
-    films: Tensor, states: Tensor, config: AugmentationConfig, priors: Tensor | None = None
+    films: Tensor,
+    states: Tensor,
+    config: AugmentationConfig,
+    priors: Tensor | None = None,
+    prior_size: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`augment` with the draws' (B,) int64 `film_states` made beforehand: no argument changes with the epoch."""
     size = films.shape[-1]
@@ -124,8 +130,9 @@ def augment_by_state(
     values = films.reshape(-1, 1, size, size).float()
     if config.rotation_degrees or config.crop_scale != (1.0, 1.0):
         transform = _affine(uniforms, config)
-        values = _resample(values, transform, border=True)
-        priors = None if priors is None else _resample(priors.float(), transform, border=False) >= 0.5
+        values = _resample(values, transform, size, border=True)
+        if priors is not None:
+            priors = _resample(priors.float(), transform, prior_size or priors.shape[-1], border=False) >= 0.5
     factor = 1 + config.brightness * (2 * uniforms[:, _BRIGHTNESS] - 1)
     values = values.div((white / factor).float()[:, None, None, None]).clamp_(0, 1)
     if config.poisson_peak[1]:
@@ -223,11 +230,11 @@ def _affine(uniforms: Tensor, config: AugmentationConfig) -> Tensor:
     return torch.stack((across, down), dim=1)
 
 
-def _resample(images: Tensor, transform: Tensor, *, border: bool) -> Tensor:
-    """Bilinear sampling of (B, K, S, S) at the transformed pixel centres."""
+def _resample(images: Tensor, transform: Tensor, side: int, *, border: bool) -> Tensor:
+    """Bilinear sampling of (B, K, S, S) at the transformed pixel centres of a (side, side) grid over the same film."""
     size = images.shape[-1]
     canvas = 1 << (size - 1).bit_length()
-    centres = torch.arange(size, device=images.device, dtype=torch.float64) - (size - 1) / 2
+    centres = (torch.arange(side, device=images.device, dtype=torch.float64) - (side - 1) / 2) * (size / side)
     # Multiples of 2^-10 pixel, so that their sum, and all that grid_sample does with it, is exact.
     terms = (transform[:, :, :2, None] * centres * _POSITION_STEPS).round_() / _POSITION_STEPS
     start = (transform[:, :, 2] * size * _POSITION_STEPS).round_() / _POSITION_STEPS + (size - 1) / 2

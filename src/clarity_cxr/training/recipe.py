@@ -11,6 +11,7 @@ from clarity_cxr.data.augmentation import AugmentationConfig, augment_by_state, 
 from clarity_cxr.data.priors import unpack_priors
 from clarity_cxr.data.store import FilmStore
 from clarity_cxr.errors import ConfigError, TrainingError
+from clarity_cxr.losses.anatomy import LOSS_SIZE
 from clarity_cxr.models import Clarity
 from clarity_cxr.models.teacher import Teacher
 from clarity_cxr.training.batches import Batch, DeviceFilms
@@ -93,7 +94,7 @@ class FilmRecipe(L.LightningModule):
         self, films: Tensor, states: Tensor, packed: Tensor | None, labels: Tensor, teacher_logits: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         priors = None if packed is None else unpack_priors(packed)
-        films, priors = augment_by_state(films, states, self.augmentation, priors)
+        films, priors = augment_by_state(films, states, self.augmentation, priors, LOSS_SIZE)
         components = self.components(films, priors, labels, teacher_logits)
         return combined_loss(components, self.loss), components
 
