@@ -175,6 +175,14 @@ def test_a_store_of_another_size_names_both(checkpoint, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_priors_of_other_films_are_refused(store, checkpoint, tmp_path):
+    manifest = store.manifest | {"priors": store.manifest["priors"] | {"film_digest": "1" * 64}}
+    (store.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=r"its priors were made from other films.*clarity anatomy .* --replace"):
+        evaluate(checkpoint, store.path, tmp_path / "out", FAST)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("kind", ["missing", "pickle"])
 def test_a_checkpoint_that_is_none(store, tmp_path, kind):
     path = tmp_path / "weights.ckpt"

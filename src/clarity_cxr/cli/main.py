@@ -178,6 +178,8 @@ def _overview() -> str:
             "",
             "commands, in the order of a first run:",
             *lines,
+            "",
+            "exit codes: 0 done; 1 the answer is no, or films failed; 2 what was given cannot be used; 130 interrupted",
         ]
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from clarity_cxr import __version__
+from clarity_cxr.anatomy.store_priors import verify_priors
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.errors import StoreError
 from clarity_cxr.evaluation.predictions import Predictions, load_predictions, predict_store, save_predictions
@@ -46,7 +47,7 @@ def evaluate(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        StoreError: the store cannot be used, or does not fit the checkpoint.
+        StoreError: the store cannot be used, does not fit the checkpoint, or has priors of other films.
         ClarityError: the device is not there, the stored predictions cannot be used, or the results cannot be
             written.
     """
@@ -55,6 +56,8 @@ def evaluate(
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
+    if films.priors is not None:
+        verify_priors(films)
     with output_errors(out):  # before hours of prediction, not after
         out.mkdir(parents=True, exist_ok=True)
     with joined_processes(options.device) as device:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clarity_cxr.anatomy.store_priors import verify_priors
 from clarity_cxr.data.store import FilmStore, open_store
 from clarity_cxr.errors import ConfigError, StoreError
 from clarity_cxr.evaluation.controls import CONTROLS, mean_maps, model_maps, prior_maps, random_maps
@@ -101,7 +102,7 @@ def explain(
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
-        StoreError: the store does not fit, or has no boxes to check against.
+        StoreError: the store does not fit, has priors of other films, or no boxes to check against.
         ClarityError: the package grad-cam is not installed, or the result cannot be written.
     """
     options = options or ExplainOptions()
@@ -109,6 +110,8 @@ def explain(
     loaded = load_checkpoint(checkpoint)
     films = open_store(store)
     check_fit(films, checkpoint, loaded)
+    if films.priors is not None:
+        verify_priors(films)
     model = loaded.model.to(device).eval()
     halves = {half: films.localization_rows(half) for half in ("val", "test")}
     if not all(len(rows) for rows in halves.values()):
