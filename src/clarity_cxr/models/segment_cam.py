@@ -8,6 +8,7 @@ from torch.nn.functional import batch_norm
 
 from clarity_cxr.models.config import BackgroundNorm, MaskGradient, ModelConfig
 from clarity_cxr.models.global_batch_norm import GlobalBatchNorm2d
+from clarity_cxr.models.winograd import WinogradConv2d
 
 EXPANSION = 2
 
@@ -22,7 +23,7 @@ class FusedInverseBottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         hidden = EXPANSION * inputs
-        self.expand = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.expand = WinogradConv2d(inputs, hidden)
         self.expand_norm = GlobalBatchNorm2d(hidden)
         self.act = nn.SiLU()
         self.reduce = nn.Conv2d(hidden, outputs, 1)
