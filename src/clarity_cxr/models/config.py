@@ -133,8 +133,8 @@ class ModelOptions:
         weights: what to start from: a timm name (`vit_small_patch16_224.dino`), a file in timm's layout
             (safetensors), or a CLARiTy checkpoint (positions are interpolated); None starts from random weights.
         image_size: side of the square input in pixels.
-        attention_blocks: p, see `ModelConfig`.
-        token_blocks: q, see `ModelConfig`.
+        attention_blocks: p, last blocks whose class-to-patch attention is averaged.
+        token_blocks: q, last blocks whose class tokens are regularised.
         segment_cam: false removes the SegmentCAM module (Table 6).
         pooling: class token to logit by learned `attention` (Eq. 8-9) or the `mean` over D.
         class_token_norm: apply the final LayerNorm to the class tokens before pooling.
