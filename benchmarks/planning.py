@@ -9,6 +9,8 @@ planned. Starting programs is in neither. Scoring, which the plan leaves out, is
 boxes as NIH films.
 """
 
+from __future__ import annotations
+
 import argparse
 import shutil
 import tempfile
@@ -16,27 +18,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+if __name__ != "__mp_main__":  # worker processes import this file again, and the commands' own need none of these
+    import torch
 
-from clarity_cxr.anatomy.builtin import load_builtin
-from clarity_cxr.anatomy.film_check import check_store, film_problems
-from clarity_cxr.anatomy.store_priors import write_store_priors
-from clarity_cxr.data.augmentation import AugmentationConfig
-from clarity_cxr.data.check import check_release
-from clarity_cxr.data.phantom import PhantomConfig, write_release
-from clarity_cxr.data.prepare import prepare
-from clarity_cxr.distill.dump import dump
-from clarity_cxr.distill.source import LogitSource
-from clarity_cxr.evaluation.evaluate import evaluate
-from clarity_cxr.inference.film_jobs import plan_films
-from clarity_cxr.inference.predict import FolderRun, predict_films
-from clarity_cxr.inference.predictor import load
-from clarity_cxr.models import ModelOptions
-from clarity_cxr.planning.bench import Subject, measure
-from clarity_cxr.planning.plan import Archive, Step, plan
-from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
-from clarity_cxr.training.train import train
-from record import record
+    from clarity_cxr.anatomy.builtin import load_builtin
+    from clarity_cxr.anatomy.film_check import check_store, film_problems
+    from clarity_cxr.anatomy.store_priors import write_store_priors
+    from clarity_cxr.data.augmentation import AugmentationConfig
+    from clarity_cxr.data.check import check_release
+    from clarity_cxr.data.phantom import PhantomConfig, write_release
+    from clarity_cxr.data.prepare import prepare
+    from clarity_cxr.distill.dump import dump
+    from clarity_cxr.distill.source import LogitSource
+    from clarity_cxr.evaluation.evaluate import evaluate
+    from clarity_cxr.inference.film_jobs import plan_films
+    from clarity_cxr.inference.predict import FolderRun, predict_films
+    from clarity_cxr.inference.predictor import load
+    from clarity_cxr.models import ModelOptions
+    from clarity_cxr.planning.bench import Subject, measure
+    from clarity_cxr.planning.plan import Archive, Step, plan
+    from clarity_cxr.training.config import LossConfig, OptimizationConfig, RunConfig
+    from clarity_cxr.training.train import train
+    from record import record
 
 BOXED_SHARE = 0.06
 """Of the phantoms' findings that could have boxes: about 0.8 % of the films then have some."""
