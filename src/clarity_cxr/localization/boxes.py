@@ -59,16 +59,6 @@ class _Runs(NamedTuple):
     right: NDArray[np.int64]
 
 
-class _Components(NamedTuple):
-    """Components, ordered by group and then first pixel; see `SweptBoxes`."""
-
-    group: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    mean_heat: NDArray[np.float64]
-    total_heat: NDArray[np.float64]
-    pixels: NDArray[np.int64]
-
-
 def find_boxes(heatmap: NDArray[np.floating], threshold: float) -> ComponentBoxes:
     """One box for each 8-connected component of `heatmap > threshold`.
 
@@ -97,8 +87,8 @@ def find_boxes_of_maps(maps: NDArray[np.floating], thresholds: NDArray[np.floati
     edges = _edges(maps, np.asarray(thresholds, dtype=np.float64))
     runs = _runs(edges[::2], edges[1::2], height, width)
     line = (runs.group * height + runs.row) * width
-    found = _components(runs, _sums_between(maps.ravel(), line + runs.left, line + runs.right), width + 1)
-    firsts = np.searchsorted(found.group, np.arange(len(maps) + 1)).tolist()
+    found = _components(runs, _sums_between(maps.ravel(), line + runs.left, line + runs.right), width + 1, 1)
+    firsts = np.searchsorted(found.map_index, np.arange(len(maps) + 1)).tolist()
     return [
         ComponentBoxes(found.boxes[first:stop], found.mean_heat[first:stop], found.total_heat[first:stop])
         for first, stop in pairwise(firsts)
@@ -138,11 +128,8 @@ def _sweep_chunk(maps: NDArray[np.floating], thresholds: NDArray[np.float64], fi
     np.cumsum(maps, axis=2, dtype=np.float64, out=heat_to[:, :, 1:])
     line = (runs.group // len(thresholds) * height + runs.row) * (width + 1)
     run_heat = heat_to.ravel()[line + runs.right] - heat_to.ravel()[line + runs.left]
-    found = _components(runs, run_heat, width + 1)
-    map_index, threshold_index = np.divmod(found.group, len(thresholds))
-    return SweptBoxes(
-        map_index + first_map, threshold_index, found.boxes, found.mean_heat, found.total_heat, found.pixels
-    )
+    found = _components(runs, run_heat, width + 1, len(thresholds))
+    return found._replace(map_index=found.map_index + first_map)
 
 
 def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int, width: int) -> _Runs:
@@ -151,7 +138,7 @@ def _runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int, width
     return _Runs(starts, ends, group, row, left, left + (ends - starts))
 
 
-def _components(runs: _Runs, run_heat: NDArray[np.float64], stride: int) -> _Components:
+def _components(runs: _Runs, run_heat: NDArray[np.float64], stride: int, thresholds: int) -> SweptBoxes:
     component, first_run = _join_runs(runs.starts, runs.ends, stride)
     count = len(first_run)
     last_run = np.empty(count, dtype=np.int64)
@@ -162,8 +149,10 @@ def _components(runs: _Runs, run_heat: NDArray[np.float64], stride: int) -> _Com
     np.maximum.at(right, component, runs.right)
     total = np.bincount(component, weights=run_heat, minlength=count).astype(np.float64)
     pixels = np.bincount(component, weights=runs.right - runs.left, minlength=count)
-    return _Components(
-        runs.group[first_run],
+    map_index, threshold_index = np.divmod(runs.group[first_run], thresholds)
+    return SweptBoxes(
+        map_index,
+        threshold_index,
         np.stack([left, runs.row[first_run], right, runs.row[last_run] + 1], axis=1).astype(np.float64),
         total / pixels,
         total,
