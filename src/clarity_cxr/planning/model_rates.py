@@ -2,8 +2,8 @@
 
 import resource
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,30 +135,43 @@ def prediction_rate(
 
 def resident_bytes() -> int:
     """Memory that this process holds now; where the system does not say, the most that it has held."""
-    return _status("VmRSS")
+    status = Path("/proc/self/status")
+    if not status.exists():
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
 
 
 def peak_growth(function: Callable[[], object], device: torch.device) -> int:
-    """Bytes by which a call's memory exceeded, at most, what was held before; 0 where the system cannot tell."""
+    """Bytes by which a call's memory exceeded, at most, what was held before.
+
+    On a CPU it is looked at every millisecond: the system's own high-water mark is of the whole process, and can be
+    set back on few systems.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the high-water mark
     before = resident_bytes()
-    function()
-    return max(_status("VmHWM") - before, 0)
+    held = [before]
+    ended = threading.Event()
 
+    def watch() -> None:
+        while not ended.wait(0.001):
+            held.append(resident_bytes())
 
-def _status(name: str) -> int:
-    path = Path("/proc/self/status")
-    if not path.exists():
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    line = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = function()
+        held.append(resident_bytes())
+        del result
+    finally:
+        ended.set()
+        watcher.join()
+    return max(held) - before
 
 
 def _placed(value: Any, device: torch.device) -> Any:
