@@ -1,17 +1,19 @@
-"""`prepare` with one and with two processes, and memory over the number of films: python benchmarks/scaling.py
+"""One process and two, and memory over the number of films: python benchmarks/scaling.py
 
 Goals: the rate of two processes at least 1.85 times that of one, and memory that does not grow with the number of
-films. Rates: rounds alternate, and the ratio is that of the best round of each; where the processors are hardware
-threads of one core, the processor seconds per film say how much of the loss is theirs. Two shards of a job array, one
-process each, are the third run. Memory: the commands run as a user runs them, on phantom releases that differ only in
-their number of films; the peak resident memory of the command and of its largest worker is read from /proc until it
-ends.
+films. Rates of `prepare`: rounds alternate, and the ratio is that of the best round of each; where the processors are
+hardware threads of one core, the processor seconds per film say how much of the loss is theirs. Two shards of a job
+array, one process each, are the third run. Rates of `evaluate` (torchrun) and `predict` (shards): the commands run as a
+user runs them, one thread in each process; what the same command takes for a few films is its start, and is not
+counted. Memory: the commands run on phantom releases that differ only in their number of films; the peak resident
+memory of the command and of its largest worker is read from /proc until it ends.
 
 Imports are made where they are used: worker processes import this file again, and would pay for them.
 """
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,9 @@ from typing import Any
 SIZE = 224
 MEMORY_SIZE = 64
 SHARDS = 2
+PASS_MODEL = "clarity_s16_224"
+START_FILMS = 32
+"""Films of the runs that say what starting takes."""
 
 
 def prepare_in_shards(release: Path, store: Path) -> None:
@@ -73,6 +78,70 @@ def rates(folder: Path, films: int, side: int, rounds: int) -> list[dict[str, An
         }
         for name, (wall, processor) in best.items()
     ]
+
+
+def pass_rates(folder: Path, films: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Films per second of `evaluate` and `predict`, by one process and by two, without the commands' start.
+
+    A third of a release's films are evaluated, so that `predict` is given a release of a third.
+    """
+    from clarity_cxr.data.phantom import PhantomConfig, write_release
+    from clarity_cxr.data.prepare import prepare
+    from clarity_cxr.models import create_model, save_checkpoint
+
+    checkpoint = folder / "random_224.safetensors"
+    save_checkpoint(checkpoint, create_model(PASS_MODEL))
+    for count in (START_FILMS, films // 3, films):
+        release = folder / f"pass{count}"
+        write_release(release, PhantomConfig(films=count, size=SIZE, boxed_share=0.06), processes=2)
+        prepare(release, folder / f"pass_store{count}", SIZE, processes=2)
+    for name, command, many in (("evaluate", evaluate_words, films), ("predict", predict_words, films // 3)):
+        seconds: dict[tuple[int, int], list[float]] = {}
+        for number in range(rounds):
+            for processes in (1, SHARDS):
+                for count in (START_FILMS, many):
+                    out = folder / f"{name}_{number}_{processes}_{count}"
+                    began = time.perf_counter()
+                    run_together(command(folder, checkpoint, count, processes, out))
+                    seconds.setdefault((processes, count), []).append(time.perf_counter() - began)
+                    shutil.rmtree(out)
+        best = {key: min(taken) for key, taken in seconds.items()}
+        alone = best[1, many] - best[1, START_FILMS]
+        for processes in (1, SHARDS):
+            start = best[processes, START_FILMS]
+            working = best[processes, many] - start
+            yield {
+                "run": f"{name}, {processes} process{'es' * (processes > 1)}",
+                "films": many,
+                "films_per_second": (many - START_FILMS) / working,
+                "rate_ratio": alone / working,
+                "start_seconds": start,
+                "ratio_with_start": best[1, many] / best[processes, many],
+            }
+
+
+def evaluate_words(folder: Path, checkpoint: Path, films: int, processes: int, out: Path) -> list[list[str]]:
+    """One command, which torchrun multiplies."""
+    words = ["evaluate", "--checkpoint", checkpoint, "--store", folder / f"pass_store{films}", "--out", out]
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return [[*launch, "-m", "clarity_cxr.cli.main", *map(str, words), "--replicates", "100"]]
+
+
+def predict_words(folder: Path, checkpoint: Path, films: int, processes: int, out: Path) -> list[list[str]]:
+    """A command for every shard."""
+    words = ["predict", folder / f"pass{films}", "--checkpoint", checkpoint, "--out", out]
+    shards = [["--shard", f"{number + 1}/{processes}"] for number in range(processes)] if processes > 1 else [[]]
+    return [["-m", "clarity_cxr.cli.main", *map(str, words), *shard] for shard in shards]
+
+
+def run_together(commands: list[list[str]]) -> None:
+    """Python with each command's words, at the same time, one thread each."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen([sys.executable, *words], env=one_thread, **quiet) for words in commands]
+    for words, process in zip(commands, running, strict=True):
+        if process.wait():
+            raise SystemExit(f"{' '.join(words)}: ended with {process.returncode}")
 
 
 def memory(folder: Path, films: int, checkpoint: Path) -> Iterator[dict[str, Any]]:
@@ -139,12 +208,14 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=600, help="films of the rates")
     parser.add_argument("--side", type=int, default=1024, help="their side in pixels")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pass-films", type=int, default=1200, help="of the release that `evaluate` is timed on")
     parser.add_argument("--few", type=int, default=1000, help="small phantom films of the first measurement of memory")
     parser.add_argument("--many", type=int, default=20_000, help="and of the second")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = rates(folder, options.films, options.side, options.rounds)
+        rows += pass_rates(folder, options.pass_films, options.rounds)
         checkpoint = folder / "random.safetensors"
         save_checkpoint(checkpoint, create_model("clarity_t8_64"))
         few, many = (list(memory(folder, films, checkpoint)) for films in (options.few, options.many))

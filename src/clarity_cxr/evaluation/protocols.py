@@ -31,7 +31,7 @@ PeerName = Literal["ham", "rgt", "bas"]
 MapSource = Callable[[str, NDArray[np.int64]], NDArray[np.float32]]
 """(finding, (k,) rows of the store) -> (k,S,S) heatmaps in [0,1]; the model is one, each control another."""
 
-_MAP_PIXELS_AT_ONCE = 8_000_000
+_MAP_PIXELS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_CELLS_PER_CHUNK = 500_000
-"""Map pixels handled at once, which bounds the memory of a sweep (about a hundred MB at 99 thresholds)."""
+_CELLS_PER_CHUNK = 100_000
+"""Map pixels handled at once, which bounds the memory of a sweep (about twenty MB at 99 thresholds)."""
 
 
 class ComponentBoxes(NamedTuple):

@@ -122,8 +122,13 @@ def blend_heat(canvas: np.ndarray, layer: HeatLayer) -> np.ndarray:
     """Tint an RGB image (H, W, 3) uint8 where the layer's heat exceeds its threshold, softly from there to 1."""
     height, width = canvas.shape[:2]
     heat = resize_map(layer.heatmap, (width, height))
-    above = np.clip((heat - layer.threshold) / max(1 - layer.threshold, 1e-6), 0, 1)
-    return blend(canvas, np.array(layer.colour, dtype=np.float32), PEAK_ALPHA * above**0.7)
+    tinted = canvas.copy()
+    if box := Image.fromarray(heat > layer.threshold).getbbox():
+        left, top, right, bottom = box
+        warm = (slice(top, bottom), slice(left, right))
+        above = np.clip((heat[warm] - layer.threshold) / max(1 - layer.threshold, 1e-6), 0, 1)
+        tinted[warm] = blend(canvas[warm], np.array(layer.colour, dtype=np.float32), PEAK_ALPHA * above**0.7)
+    return tinted
 
 
 def blend(canvas: np.ndarray, colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

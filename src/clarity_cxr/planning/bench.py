@@ -1,6 +1,7 @@
 """All constants of this machine, measured on phantoms and random weights in a folder that is removed again."""
 
 import datetime
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,8 +239,8 @@ def _parameters(model: Clarity | Teacher) -> int:
 
 
 def _own_films(folder: Path, count: int) -> list[Path]:
-    """The first films of a folder and its subfolders, by name."""
-    films = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FILM_SUFFIXES)[:count]
+    """Films of a folder and its subfolders, evenly spread over their names: neighbours are often one patient's."""
+    films = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _FILM_SUFFIXES)
     if not films:
         raise ConfigError(f"{folder}: no PNG or JPEG films there; expected a release or a folder of films")
-    return films
+    return films[:: math.ceil(len(films) / count)]
