@@ -5,8 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 DEMO_FILMS ?= 10000
-DEMO_OPTIONS ?=
-DEMO_EPOCHS = $(shell sed -n 's/^  epochs: *//p' configs/demo.yaml)
+DEMO_EPOCHS ?= $(shell sed -n 's/^  epochs: *//p' configs/demo.yaml)
 BOXED_FILMS = $$(tail -n +2 $(DEMO)/release/BBox_List_2017.csv | cut -d, -f1 | uniq | head -n 24 \
 	| sed 's|^|$(DEMO)/release/images_*/images/|')
 
@@ -38,22 +37,23 @@ demo: $(READY)
 	$(BIN)/clarity distill dump --teacher $(DEMO)/teacher/train/best.safetensors --store $(DEMO)/store \
 		--epochs $(DEMO_EPOCHS) --precision bfloat16 --out $(DEMO)/logits
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 demo-student demo-comparison
-	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
-		--out $(DEMO)/predictions
 	$(BIN)/clarity report $(DEMO) --out $(DEMO)
 
 demo-student:
 	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --distill $(DEMO)/logits --out $(DEMO)/train \
-		$(DEMO_OPTIONS)
+		--optimization.epochs $(DEMO_EPOCHS)
 	$(BIN)/clarity calibrate $(DEMO)/train/best.safetensors --store $(DEMO)/store
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
+	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
+		--out $(DEMO)/predictions
 
 # What the student is compared with, on the other core: itself on the labels alone, and its teacher. It writes to a log,
 # for both to be readable.
 demo-comparison:
 	mkdir -p $(DEMO)/undistilled
 	exec > $(DEMO)/undistilled/log.txt 2>&1; set -e; \
-	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/undistilled/train $(DEMO_OPTIONS); \
+	$(BIN)/clarity train --config configs/demo.yaml --store $(DEMO)/store --out $(DEMO)/undistilled/train \
+		--optimization.epochs $(DEMO_EPOCHS); \
 	for run in undistilled teacher; do $(BIN)/clarity evaluate --checkpoint $(DEMO)/$$run/train/best.safetensors \
 		--store $(DEMO)/store --out $(DEMO)/$$run; done
 

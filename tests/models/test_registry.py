@@ -36,9 +36,11 @@ def test_every_model_is_named_as_it_is_registered(name: str) -> None:
     assert create_model(name).config.name == name
 
 
-@pytest.mark.parametrize("segment_cam", [True, False])
-def test_small_model_gives_documented_shapes(segment_cam: bool) -> None:
-    model = create_model("clarity_t8_64", segment_cam=segment_cam)
+@pytest.mark.parametrize(
+    ("name", "segment_cam"), [("clarity_t8_64", True), ("clarity_t8_64", False), ("clarity_t8_64_conv", True)]
+)
+def test_small_model_gives_documented_shapes(name: str, segment_cam: bool) -> None:
+    model = create_model(name, segment_cam=segment_cam)
     classes, grid, config = 14, 8, model.config
     images = torch.randn(3, 3, 64, 64)
     output = model.train()(images, return_attention=True)
@@ -70,3 +72,8 @@ def test_unknown_option_is_named() -> None:
 def test_impossible_values_are_reported_together() -> None:
     with pytest.raises(ConfigError, match=r"multiple of patch_size.*attention_blocks is 9.*mask_threshold is 1"):
         create_model("clarity_t8_64", image_size=65, attention_blocks=9, mask_threshold=1.0)
+
+
+def test_a_convolutional_stem_halves_down_to_a_patch() -> None:
+    with pytest.raises(ConfigError, match="patch_size 12 is not a power of two"):
+        create_model("clarity_t8_64_conv", image_size=96, patch_size=12)

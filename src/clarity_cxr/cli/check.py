@@ -29,13 +29,14 @@ def check(
     """
     from rich.console import Console
 
-    from clarity_cxr.anatomy.film_check import film_problems
     from clarity_cxr.data.check import check_release, print_report
     from clarity_cxr.data.manifest import data_set
 
     source = data_set(release, images, boxes, findings_map)
     report = check_release(source, fast=fast, skip_missing=skip_missing, processes=processes)
     if not fast:
+        from clarity_cxr.anatomy.film_check import film_problems
+
         report.problems.extend(film_problems(report.root, report.paths, "error" if strict else "warning"))
     print_report(report, Console())
     return 0 if report.passed else 1

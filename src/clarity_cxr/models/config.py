@@ -9,6 +9,7 @@ from clarity_cxr.findings import FINDINGS
 MaskGradient = Literal["straight_through", "soft", "hard"]
 BackgroundNorm = Literal["joint", "running", "own"]
 Pooling = Literal["attention", "mean"]
+Stem = Literal["linear", "convolutional"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ModelConfig:
         name: registry name.
         image_size: side of the square input in pixels.
         patch_size: side of a patch in pixels; the grid side N is image_size / patch_size.
+        stem: patches to tokens by one `linear` map, as in any ViT, or by `convolutional` layers of stride 2, which
+            learn faster from random weights; the patch size is then a power of two.
         width: embedding width D.
         depth: number of transformer blocks L.
         heads: attention heads per block.
@@ -48,6 +51,7 @@ class ModelConfig:
     name: str
     image_size: int
     patch_size: int = 16
+    stem: Stem = "linear"
     width: int = 384
     depth: int = 12
     heads: int = 6
@@ -76,6 +80,8 @@ class ModelConfig:
             problems.append(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads:
             problems.append(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.stem == "convolutional" and self.patch_size.bit_count() != 1:
+            problems.append(f"patch_size {self.patch_size} is not a power of two, as a convolutional stem needs")
         problems += [
             f"{field} is {getattr(self, field)}; expected 1 to depth ({self.depth})"
             for field in ("attention_blocks", "token_blocks")

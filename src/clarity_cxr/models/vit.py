@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from clarity_cxr.models.config import ModelConfig
 from clarity_cxr.models.dropout import use_cheap_dropout
+from clarity_cxr.models.stem import ConvolutionalStem
 
 
 class ClassRowAttention(Attention):
@@ -85,7 +86,10 @@ class ClassTokenTransformer(nn.Module):
         super().__init__()
         self.config = config
         norm_layer = LayerNorm
-        self.patch_embed = PatchEmbed(config.image_size, config.patch_size, 3, config.width)
+        if config.stem == "convolutional":
+            self.patch_embed = ConvolutionalStem(config.patch_size, config.width)
+        else:
+            self.patch_embed = PatchEmbed(config.image_size, config.patch_size, 3, config.width)
         self.class_tokens = nn.Parameter(torch.empty(1, config.classes, config.width))
         self.positions = nn.Parameter(torch.empty(1, config.classes + config.grid**2, config.width))
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
