@@ -45,7 +45,7 @@ demo-student:
 	$(BIN)/clarity calibrate $(DEMO)/train/best.safetensors --store $(DEMO)/store
 	$(BIN)/clarity evaluate --checkpoint $(DEMO)/train/best.safetensors --store $(DEMO)/store --out $(DEMO)
 	$(BIN)/clarity predict $(BOXED_FILMS) --checkpoint $(DEMO)/train/best.safetensors --release $(DEMO)/release \
-		--out $(DEMO)/predictions
+		--operating-point youden --out $(DEMO)/predictions
 
 # What the student is compared with, on the other core: itself on the labels alone, and its teacher. It writes to a log,
 # for both to be readable.
