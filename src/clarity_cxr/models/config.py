@@ -20,12 +20,12 @@ class ModelConfig:
         name: registry name.
         image_size: side of the square input in pixels.
         patch_size: side of a patch in pixels; the grid side N is image_size / patch_size.
-        stem: patches to tokens by one `linear` map, as in any ViT, or by `convolutional` layers of stride 2, which
-            learn faster from random weights; the patch size is then a power of two.
         width: embedding width D.
         depth: number of transformer blocks L.
         heads: attention heads per block.
         mlp_ratio: hidden width of the MLP over D.
+        stem: patches to tokens by one `linear` map, as in any ViT, or by `convolutional` layers of stride 2, which
+            learn faster from random weights; the patch size is then a power of two.
         attention_blocks: p, last blocks whose class-to-patch attention is averaged.
         token_blocks: q, last blocks whose class tokens are returned for regularisation.
         segment_cam: whether the SegmentCAM module exists (False is the ablation of Table 6).
@@ -51,11 +51,11 @@ class ModelConfig:
     name: str
     image_size: int
     patch_size: int = 16
-    stem: Stem = "linear"
     width: int = 384
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
+    stem: Stem = "linear"
     attention_blocks: int = 8
     token_blocks: int = 8
     segment_cam: bool = True
