@@ -13,7 +13,7 @@ BOXED_FILMS = $$(tail -n +2 $(DEMO)/release/BBox_List_2017.csv | cut -d, -f1 | u
 
 help:
 	@echo "make demo         environment, a phantom release, a small teacher, a small CLARiTy with and without it, their"
-	@echo "                  table and report ($(DEMO)/report.html)"
+	@echo "                  table and report ($(DEMO)/report.html); DEMO_EPOCHS=8 for a longer one"
 	@echo "make test         environment, linters, types, import order, all tests"
 	@echo "make format       format and fix what ruff can"
 	@echo "make lock         write requirements/ anew from pyproject.toml"
