@@ -23,7 +23,7 @@ import torch
 
 from clarity_cxr.data.store import open_store
 from clarity_cxr.findings import FINDINGS
-from clarity_cxr.inference.engines import INPUT, OUTPUTS
+from clarity_cxr.inference.engines import INPUT, OUTPUTS, ExportBackend
 from clarity_cxr.inference.export import export_onnx
 from clarity_cxr.inference.loading import AnyPredictor
 from clarity_cxr.inference.predictor import Predictor, load
@@ -168,23 +168,18 @@ def openvino_ways(exported: Path, smaller: Path, shape: tuple[int, ...], threads
         request = compiled(path, precision, "LATENCY", static).create_infer_request()
         return lambda films: request.infer({INPUT: films}, share_inputs=True)
 
-    def in_streams(precision: str) -> Run:
-        import openvino
-
-        queue = openvino.AsyncInferQueue(compiled(exported, precision, "THROUGHPUT", static=False))
-
-        def run(films: np.ndarray) -> object:
-            for part in np.array_split(films, min(len(queue), len(films))):
-                queue.start_async({INPUT: part})
-            queue.wait_all()
-
-        return run
+    def in_streams(backend: ExportBackend) -> Run:
+        return OnnxPredictor(exported, threads=threads, backend=backend, streams=threads).maps
 
     ways: dict[str, Callable[[], Run]] = {}
-    for hint, name in (("f32", "float32"), ("bf16", "bfloat16")):
+    backends: list[tuple[str, str, ExportBackend]] = [
+        ("f32", "float32", "openvino"),
+        ("bf16", "bfloat16", "openvino-bfloat16"),
+    ]
+    for hint, name, backend in backends:
         ways[f"OpenVINO, {name}"] = lambda hint=hint: at_once(exported, hint)
         ways[f"OpenVINO, {name}, static shape"] = lambda hint=hint: at_once(exported, hint, static=True)
-        ways[f"OpenVINO, {name}, streams"] = lambda hint=hint: in_streams(hint)
+        ways[f"OpenVINO, {name}, streams"] = lambda backend=backend: in_streams(backend)
     ways["OpenVINO, int8"] = lambda: at_once(smaller, "f32")
     return ways
 

@@ -67,6 +67,8 @@ def test_rows_are_those_of_the_local_engine(checkpoint, archive, tmp_path):
         for box, found in zip(result["boxes"], row["boxes"], strict=True):
             assert found == pytest.approx(box, abs=2e-6)
     assert parts["boxes"].dropna().map(len).sum() > 0
+    lines = "".join(path.read_text() for path in sorted((run.out / "json").iterdir())).splitlines()
+    assert [json.loads(line) for line in lines] == pq.read_table(run.parts).to_pylist()
 
 
 @pytest.mark.parametrize("kind", ["txt", "parquet"])

@@ -156,6 +156,14 @@ def test_openvino_says_what_torch_says(calibrated, exported):
             assert_same(ours, torchs)
 
 
+def test_openvino_streams_share_out_a_batch(exported):
+    films = np.stack([make_film(seed) for seed in range(5)])
+    one = OnnxPredictor(exported, backend="openvino", threads=2).maps(films)
+    two = OnnxPredictor(exported, backend="openvino", threads=2, streams=2).maps(films)
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, atol=1e-5)
+
+
 @pytest.mark.parametrize(("file", "backend"), [("calibrated", "torch-bfloat16"), ("exported", "openvino-bfloat16")])
 def test_bfloat16_is_near(file, backend, calibrated, request):
     film = make_film(6)

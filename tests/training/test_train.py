@@ -1,6 +1,7 @@
 """The training command: resume after SIGKILL, refusal of another config, what a run leaves."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -38,9 +39,10 @@ def command(config: Path, store: FilmStore, out: Path, *options: str) -> list[st
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "clarity_cxr.cli.main", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    """A run of one thread, as the one that it is compared with: the number of threads changes the last bits."""
+    program = [sys.executable, "-m", "clarity_cxr.cli.main"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*program, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -58,13 +58,14 @@ def predict(
             tasks, the films' JSON files then hold masks).
         shard: share of the films to predict here, I/N from 1/N to N/N, for job arrays; the last joins the table.
         engine: local, or ray for archives: actors on this machine or a cluster write one row per film into Parquet
-            parts, and no JSON, overlay or DICOM.
+            parts and lines of JSON, and no overlay or DICOM.
         ray_address: running Ray cluster (10.0.0.1:6379, auto); without it --engine ray starts one on this machine.
         ray_actors: processes that hold the model (default: one per GPU with --device cuda, else per processor).
 
     Returns:
         0, or 1 if any film failed.
     """
+    from clarity_cxr.data.workers import available_processors
     from clarity_cxr.dicom.writing import write_results
     from clarity_cxr.errors import ConfigError
     from clarity_cxr.files import file_digest
@@ -80,7 +81,7 @@ def predict(
 
         if release or dicom or shard or export:
             raise ConfigError(
-                "--engine ray writes Parquet only and shares out the films itself; "
+                "--engine ray writes tables of rows only and shares out the films itself; "
                 "leave out --release, --dicom, --export and --shard"
             )
         run = ArchiveRun(
@@ -98,7 +99,8 @@ def predict(
         raise ConfigError("--ray-address and --ray-actors are for --engine ray")
     share, masks = parse_shard(shard), needs_masks(export)
     jobs = plan_films(films, out)
-    predictor = load_predictor(checkpoint, device, decision_threshold, operating_point, backend)
+    streams = available_processors() if min(len(jobs), batch_size) > 1 else 1
+    predictor = load_predictor(checkpoint, device, decision_threshold, operating_point, backend, streams)
     truth = {} if release is None else read_truth(release)
     folder_run = FolderRun(file_digest(checkpoint), overlays, truth, strict, write_results if dicom else None, masks)
     summary = predict_films(predictor, jobs, out, folder_run, batch_size, share)

@@ -1,8 +1,9 @@
 """An archive of films, predicted part by part into Parquet by any number of workers, each film in one part.
 
 `OUT/` holds `run.json`, what decides the predictions; `films.parquet`, every film's name and path; `parts/`, for each
-row group of `films.parquet` one file with a row per film; and at the end `summary.json`. A part is whole or not there,
-and has the same films whoever writes it and however often: so a film is in the result once, whatever was killed.
+row group of `films.parquet` one file with a row per film; `json/`, the same rows as lines of JSON; and at the end
+`summary.json`. A part is whole or not there, its lines are written before it, and it has the same films whoever writes
+it and however often: so a film is in the result once, whatever was killed.
 """
 
 import hashlib
@@ -79,6 +80,10 @@ class ArchiveRun:
     def part(self, number: int) -> Path:
         """A part's file."""
         return self.parts / f"part-{number:06d}.parquet"
+
+    def lines(self, number: int) -> Path:
+        """A part's rows as lines of JSON."""
+        return self.out / "json" / f"part-{number:06d}.jsonl"
 
     def load_predictor(self) -> AnyPredictor:
         """The model."""
@@ -212,6 +217,8 @@ class PartWorker:
 
     def _write(self, number: int, rows: list[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(rows, _part_schema(self._predictor.findings))
+        with atomic_path(self.run.lines(number)) as temporary, temporary.open("w", encoding="utf-8") as lines:
+            lines.writelines(f"{json.dumps(row, allow_nan=False)}\n" for row in table.to_pylist())
         with atomic_path(self.run.part(number)) as temporary:
             pq.write_table(table, temporary)
 
@@ -252,7 +259,7 @@ class ArchiveSummary:
 
 def write_summary(run: ArchiveRun, summary: ArchiveSummary) -> None:
     """Write `summary.json`, once no worker is writing any more: counts, and what decided the predictions."""
-    for leftover in run.parts.glob(".*.tmp*"):  # parts that were being written when their worker was killed
+    for leftover in run.out.glob("*/.*.tmp*"):  # parts that were being written when their worker was killed
         leftover.unlink()
     counts = {key: getattr(summary, key) for key in ("films", "failed", "doubtful")}
     settings = json.loads((run.out / _RUN).read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ def load_predictor(
     decision_threshold: float = 0.5,
     operating_point: OperatingPoint | None = None,
     backend: Backend | None = None,
+    streams: int = 1,
 ) -> AnyPredictor:
     """Load a `.safetensors` checkpoint or an `.onnx` export; the latter runs on the CPU, whatever the device.
 
@@ -31,6 +32,7 @@ def load_predictor(
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the model's calibration instead.
         backend: what computes; None is `CHECKPOINT_BACKEND` or `EXPORT_BACKEND`.
+        streams: an export's forward passes at once, see `clarity_cxr.inference.engines.open_engine`.
 
     Raises:
         CheckpointError: the file is missing, unsafe, damaged, or of another finding set.
@@ -46,4 +48,6 @@ def load_predictor(
             f"{path}: --backend {chosen} runs .onnx exports; make one with `clarity export --checkpoint {path} --out F`"
         )
     rule: dict[str, Any] = {"decision_threshold": decision_threshold, "operating_point": operating_point}
-    return OnnxPredictor(path, backend=chosen, **rule) if exported else load(path, device, backend=chosen, **rule)
+    if exported:
+        return OnnxPredictor(path, backend=chosen, streams=streams, **rule)
+    return load(path, device, backend=chosen, **rule)

@@ -29,8 +29,9 @@ class OnnxPredictor:
         path: a file written by `clarity export`.
         decision_threshold: the model's own probability, before calibration, from which a finding is decided positive.
         operating_point: decide at this operating point of the model's calibration instead.
-        threads: threads of one forward pass; None is one per core.
+        threads: threads of one call; None is one per core.
         backend: what runs the model.
+        streams: forward passes at once within one call, see `open_engine`.
 
     Raises:
         CheckpointError: the file is missing, not ONNX, or was not written by `clarity export`.
@@ -45,9 +46,10 @@ class OnnxPredictor:
         operating_point: OperatingPoint | None = None,
         threads: int | None = None,
         backend: ExportBackend = "onnxruntime",
+        streams: int = 1,
     ) -> None:
         self.backend = backend
-        self._engine = open_engine(Path(path), backend, threads)
+        self._engine = open_engine(Path(path), backend, threads, streams)
         self.metadata = _read_metadata(Path(path), self._engine)
         self.findings = tuple(self.metadata["findings"])
         self.image_size = int(self.metadata["image_size"])

@@ -1,7 +1,9 @@
-"""Metrics: pure functions on arrays, and thin torchmetrics classes that gather across processes."""
+"""Metrics: pure functions on arrays, and a thin torchmetrics class that gathers across processes."""
+
+from typing import TYPE_CHECKING, Any
 
 from clarity_cxr.metrics.calibration import Reliability, brier_score, expected_calibration_error, reliability
-from clarity_cxr.metrics.classification import MacroAUC, MacroAucResult, auc_per_finding, macro_auc
+from clarity_cxr.metrics.classification import MacroAucResult, auc_per_finding, macro_auc
 from clarity_cxr.metrics.delong import DeLong, delong
 from clarity_cxr.metrics.localization import (
     MSLI_THRESHOLDS,
@@ -13,6 +15,9 @@ from clarity_cxr.metrics.localization import (
     msli_of_ious,
 )
 from clarity_cxr.metrics.unified import udp
+
+if TYPE_CHECKING:
+    from clarity_cxr.metrics.macro_auc_metric import MacroAUC
 
 __all__ = [
     "MSLI_THRESHOLDS",
@@ -34,3 +39,11 @@ __all__ = [
     "reliability",
     "udp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MacroAUC":
+        from clarity_cxr.metrics.macro_auc_metric import MacroAUC
+
+        return MacroAUC
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

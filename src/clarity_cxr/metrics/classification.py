@@ -1,14 +1,10 @@
 """Area under the ROC curve, per finding and macro-averaged."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 
 class MacroAucResult(NamedTuple):
@@ -69,37 +65,3 @@ def macro_auc(scores: ArrayLike, labels: ArrayLike, labelled: NDArray[np.bool_] 
     per_finding = auc_per_finding(scores, labels, labelled)
     defined = per_finding[np.isfinite(per_finding)]
     return MacroAucResult(float(defined.mean()) if len(defined) else float("nan"), len(defined))
-
-
-class MacroAUC(Metric):
-    """Macro AUC over an epoch; scores and labels are gathered from all processes."""
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    scores: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("scores", default=[], dist_reduce_fx="cat")
-        self.add_state("labels", default=[], dist_reduce_fx="cat")
-
-    def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            scores: (B, C) scores.
-            labels: (B, C) hard labels.
-        """
-        self.scores.append(scores.detach().float())
-        self.labels.append(labels.detach().bool())
-
-    def compute(self) -> Tensor:
-        """Macro AUC of everything seen so far.
-
-        Returns:
-            Scalar float64; NaN when no finding is defined.
-        """
-        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels)
-        return torch.tensor(macro_auc(scores.cpu(), labels.cpu()).value, dtype=torch.float64)
