@@ -98,28 +98,25 @@ class _OpenVino:
         if self.header is not None:
             self._side = model.output(MAPS[0]).get_partial_shape()[2].get_length()
             model.reshape({INPUT: [-1, self._side, self._side]})
-            shapes = [list(model.output(name).get_partial_shape())[1:] for name in OUTPUTS]
-            self._shapes = [tuple(side.get_length() for side in shape) for shape in shapes]
+            outputs = [model.output(name) for name in OUTPUTS]
+            self._of_a_film = [(out.partial_shape[1:].to_shape(), out.element_type.to_dtype()) for out in outputs]
         self._model = core.compile_model(model, "CPU", settings)
         self._streams = streams
 
     def run(self, films: np.ndarray) -> list[np.ndarray]:
-        from openvino import AsyncInferQueue
+        from openvino import AsyncInferQueue, Tensor
 
         from clarity_cxr.data.images import resize_film  # needs Pillow
 
         resized = np.stack([resize_film(film, self._side) for film in films])
-        outputs = [np.empty((len(films), *shape), np.float32) for shape in self._shapes]
-
-        def keep(request: Any, first: int) -> None:
-            for output, name in zip(outputs, OUTPUTS, strict=True):
-                values = request.get_tensor(name).data
-                output[first : first + len(values)] = values
-
+        outputs = [np.empty((len(films), *shape), kind) for shape, kind in self._of_a_film]
         requests = AsyncInferQueue(self._model, self._streams)  # of this call alone: a service runs several at once
-        requests.set_callback(keep)
-        films_at_once = len(films) if self._streams == 1 else _FILMS_OF_A_STREAM
-        for first in range(0, len(films), films_at_once):
-            requests.start_async({INPUT: resized[first : first + films_at_once]}, first)
+        at_once = len(films) if self._streams == 1 else _FILMS_OF_A_STREAM
+        for first in range(0, len(films), at_once):
+            some = slice(first, first + at_once)
+            request = requests[requests.get_idle_request_id()]
+            for name, output in zip(OUTPUTS, outputs, strict=True):
+                request.set_tensor(name, Tensor(output[some], shared_memory=True))
+            requests.start_async({INPUT: resized[some]})
         requests.wait_all()
         return outputs
