@@ -1,12 +1,11 @@
-"""One process and two, and memory over the number of films: python benchmarks/scaling.py
+"""One process and two: python benchmarks/scaling.py
 
-Goals: the rate of two processes at least 1.85 times that of one, and memory that does not grow with the number of
-films. Rates of `prepare`: rounds alternate, and the ratio is that of the best round of each; where the processors are
-hardware threads of one core, the processor seconds per film say how much of the loss is theirs. Two shards of a job
-array, one process each, are the third run. Rates of `evaluate` (torchrun) and `predict` (shards): the commands run as a
-user runs them, one thread in each process; what the same command takes for a few films is its start, and is not
-counted. Memory: the commands run on phantom releases that differ only in their number of films; the peak resident
-memory of the command and of its largest worker is read from /proc until it ends.
+Goal: the rate of two processes at least 1.85 times that of one. Rates of `prepare`: rounds alternate, and the ratio is
+that of the best round of each; where the processors are hardware threads of one core, the processor seconds per film
+say how much of the loss is theirs. Two shards of a job array, one process each, are the third run. Rates of `evaluate`
+(torchrun) and `predict` (shards, each confined to a processor of its own as a job array's scheduler does: one process
+alone reads and writes on the other processor, too): the commands run as a user runs them, one thread in each process;
+what the same command takes for a few films is its start, and is not counted.
 
 Imports are made where they are used: worker processes import this file again, and would pay for them.
 """
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 SIZE = 224
-MEMORY_SIZE = 64
 SHARDS = 2
 PASS_MODEL = "clarity_s16_224"
 START_FILMS = 32
@@ -102,7 +100,7 @@ def pass_rates(folder: Path, films: int, rounds: int) -> Iterator[dict[str, Any]
                 for count in (START_FILMS, many):
                     out = folder / f"{name}_{number}_{processes}_{count}"
                     began = time.perf_counter()
-                    run_together(command(folder, checkpoint, count, processes, out))
+                    run_together(command(folder, checkpoint, count, processes, out), confined=name == "predict")
                     seconds.setdefault((processes, count), []).append(time.perf_counter() - began)
                     shutil.rmtree(out)
         best = {key: min(taken) for key, taken in seconds.items()}
@@ -134,74 +132,23 @@ def predict_words(folder: Path, checkpoint: Path, films: int, processes: int, ou
     return [["-m", "clarity_cxr.cli.main", *map(str, words), *shard] for shard in shards]
 
 
-def run_together(commands: list[list[str]]) -> None:
-    """Python with each command's words, at the same time, one thread each."""
+def run_together(commands: list[list[str]], confined: bool) -> None:
+    """Python with each command's words, at the same time, one thread each, maybe on a processor of its own each."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen([sys.executable, *words], env=one_thread, **quiet) for words in commands]
+    processors = sorted(os.sched_getaffinity(0))
+    running = []
+    for number, words in enumerate(commands):
+        process = subprocess.Popen([sys.executable, *words], env=one_thread, **quiet)
+        if confined:
+            os.sched_setaffinity(process.pid, {processors[number]})
+        running.append(process)
     for words, process in zip(commands, running, strict=True):
         if process.wait():
             raise SystemExit(f"{' '.join(words)}: ended with {process.returncode}")
 
 
-def memory(folder: Path, films: int, checkpoint: Path) -> Iterator[dict[str, Any]]:
-    """Peak memory of `prepare`, `evaluate` and `predict` on a release of so many small phantom films."""
-    from clarity_cxr.data.phantom import PhantomConfig, write_release
-
-    release, store = folder / f"release{films}", folder / f"store{films}"
-    write_release(release, PhantomConfig(films=films, size=MEMORY_SIZE), processes=2)
-    out = folder / f"out{films}"
-    commands = {
-        "prepare": [release, "--out", store, "--size", MEMORY_SIZE, "--processes", 2, "--film-check", "false"],
-        "evaluate": ["--checkpoint", checkpoint, "--store", store, "--out", out / "evaluate", "--replicates", 100],
-        "predict": [
-            *release.glob("images*"),
-            "--checkpoint",
-            checkpoint,
-            "--out",
-            out / "predict",
-            "--overlays",
-            "false",
-        ],
-    }
-    for name, options in commands.items():
-        command, workers, seconds = peak_memory([name, *map(str, options)])
-        yield {"run": name, "films": films, "seconds": seconds, "command_mib": command, "largest_worker_mib": workers}
-
-
-def peak_memory(words: list[str]) -> tuple[float, float, float]:
-    """Peak resident MiB of a command and of its largest child process, and its seconds."""
-    start, command, workers = time.perf_counter(), 0.0, 0.0
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([sys.executable, "-m", "clarity_cxr.cli.main", *words], **quiet) as process:
-        while process.poll() is None:
-            command = max(command, high_water(process.pid))
-            workers = max([workers, *map(high_water, children(process.pid))])
-            time.sleep(0.05)
-    if process.returncode:
-        raise SystemExit(f"clarity {' '.join(words)}: ended with {process.returncode}")
-    return command, workers, time.perf_counter() - start
-
-
-def children(process: int) -> list[int]:
-    path = Path(f"/proc/{process}/task/{process}/children")
-    try:
-        return [int(word) for word in path.read_text().split()]
-    except OSError:
-        return []
-
-
-def high_water(process: int) -> float:
-    """VmHWM of a process in MiB; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
-
-
 def main() -> None:
-    from clarity_cxr.models import create_model, save_checkpoint
     from record import record
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,20 +156,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024, help="their side in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pass-films", type=int, default=1200, help="of the release that `evaluate` is timed on")
-    parser.add_argument("--few", type=int, default=1000, help="small phantom films of the first measurement of memory")
-    parser.add_argument("--many", type=int, default=20_000, help="and of the second")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = rates(folder, options.films, options.side, options.rounds)
         rows += pass_rates(folder, options.pass_films, options.rounds)
-        checkpoint = folder / "random.safetensors"
-        save_checkpoint(checkpoint, create_model("clarity_t8_64"))
-        few, many = (list(memory(folder, films, checkpoint)) for films in (options.few, options.many))
-        for small, large in zip(few, many, strict=True):
-            large["command_ratio"] = large["command_mib"] / small["command_mib"]
-            rows += [small, large]
-    record("scaling", rows, **vars(options), size=SIZE, memory_size=MEMORY_SIZE)
+    record("scaling", rows, **vars(options), size=SIZE)
 
 
 if __name__ == "__main__":
