@@ -127,7 +127,7 @@ def evaluate_words(folder: Path, checkpoint: Path, films: int, processes: int, o
 
 def predict_words(folder: Path, checkpoint: Path, films: int, processes: int, out: Path) -> list[list[str]]:
     """A command for every shard."""
-    words = ["predict", folder / f"pass{films}", "--checkpoint", checkpoint, "--out", out]
+    words = ["predict", *(folder / f"pass{films}").glob("images*"), "--checkpoint", checkpoint, "--out", out]
     shards = [["--shard", f"{number + 1}/{processes}"] for number in range(processes)] if processes > 1 else [[]]
     return [["-m", "clarity_cxr.cli.main", *map(str, words), *shard] for shard in shards]
 
@@ -152,7 +152,7 @@ def main() -> None:
     from record import record
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--films", type=int, default=600, help="films of the rates")
+    parser.add_argument("--films", type=int, default=2000, help="that `prepare` is timed on")
     parser.add_argument("--side", type=int, default=1024, help="their side in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pass-films", type=int, default=1200, help="of the release that `evaluate` is timed on")
