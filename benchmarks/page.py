@@ -71,7 +71,7 @@ def section(result: Result, bounds: list[dict[str, Any]]) -> str:
     lines = [
         f"## {result['name']}",
         "",
-        described(result["command"]),
+        described(result["name"], result["command"]),
         "",
         f"`{result['command']}`, {result['date'][:10]}, {where}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -84,9 +84,10 @@ def section(result: Result, bounds: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def described(command: str) -> str:
-    """The first sentence of the script that a command runs."""
-    script = ROOT / shlex.split(command)[1]
+def described(name: str, command: str) -> str:
+    """The first sentence of the script of that name, or else of the one that the command runs."""
+    script = ROOT / "benchmarks" / f"{name}.py"
+    script = script if script.is_file() else ROOT / shlex.split(command)[1]
     text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) if script.is_file() else None
     first = (text or "").split("\n\n")[0].split(": python ")[0].replace("\n", " ")
     return first.rstrip(".") + "."
