@@ -33,11 +33,9 @@ from clarity_cxr.inference.predictor import load
 from clarity_cxr.inference.runner import OnnxPredictor
 from clarity_cxr.metrics import auc_per_finding, box_iou
 from clarity_cxr.models import create_model, save_checkpoint
-from model import interleaved
+from model import REST, interleaved
 from record import record
 
-REST = 0.3
-"""Seconds of rest before each turn; OpenMP and ONNX Runtime stop spinning after less."""
 COLD_START = """
 import sys
 import numpy as np

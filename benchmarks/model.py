@@ -35,10 +35,10 @@ THRESHOLD = 0.5
 """Probability from which a finding's boxes are made, and heat that a box starts at. Random weights find half of all."""
 GRAD_CAM_FILMS = 8
 """Films of Grad-CAM in a round, which takes 14 backward passes of each."""
-REST = 0.2
-"""Seconds before a turn, for the spinning threads of the one before to fall asleep."""
 MAP_FILMS = 32
-"""Films of ours in the same round: a fraction of a second in spite of so many."""
+"""Films of ours in the same round, which take about a second."""
+REST = 0.3
+"""Seconds of rest before a turn; OpenMP, ONNX Runtime and OpenVINO stop spinning after less."""
 
 
 def main() -> None:

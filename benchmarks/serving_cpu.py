@@ -28,8 +28,8 @@ from clarity_cxr.inference.export import export_onnx
 from clarity_cxr.inference.loading import AnyPredictor
 from clarity_cxr.inference.predictor import Predictor, load
 from clarity_cxr.inference.runner import OnnxPredictor
-from deployment import REST, agreement_rows, random_checkpoint
-from model import interleaved
+from deployment import agreement_rows, random_checkpoint
+from model import REST, interleaved
 from record import record
 
 Run = Callable[[np.ndarray], object]
