@@ -3,8 +3,8 @@
 Goal: the rate of two processes at least 1.85 times that of one. Rates of `prepare`: rounds alternate, and the ratio is
 that of the best round of each; where the processors are hardware threads of one core, the processor seconds per film
 say how much of the loss is theirs. Two shards of a job array, one process each, are the third run. Rates of `evaluate`
-(torchrun) and `predict` (shards, each confined to a processor of its own as a job array's scheduler does: one process
-alone reads and writes on the other processor, too): the commands run as a user runs them, one thread in each process;
+(torchrun) and `predict` (shards, each confined to a processor of its own as a job array's scheduler does, for
+its threads read and write beside the model): the commands run as a user runs them, one thread in each process;
 what the same command takes for a few films is its start, and is not counted.
 
 Imports are made where they are used: worker processes import this file again, and would pay for them.
